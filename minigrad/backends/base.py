@@ -1,0 +1,115 @@
+"""What a backend is: an array namespace with NumPy's names, memory, and named kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+Array = Any  # numpy.ndarray or cupy.ndarray; a rule also runs on Tensor
+
+
+class Namespace:
+    """The array functions a rule may use, with NumPy's names and meaning.
+
+    Three interpreters offer them: NumPy, CuPy and ``Tensor`` (whose operations are recorded). A rule
+    also uses operators, ``x.shape``, ``x.dtype`` and the methods ``sum``, ``reshape``, ``swapaxes``.
+    """
+
+    abs: Callable[..., Any]
+    all: Callable[..., Any]
+    amax: Callable[..., Any]
+    amin: Callable[..., Any]
+    any: Callable[..., Any]
+    argmax: Callable[..., Any]
+    argmin: Callable[..., Any]
+    broadcast_to: Callable[..., Any]
+    clip: Callable[..., Any]
+    concatenate: Callable[..., Any]
+    cos: Callable[..., Any]
+    cosh: Callable[..., Any]
+    cumsum: Callable[..., Any]
+    einsum: Callable[..., Any]
+    exp: Callable[..., Any]
+    expm1: Callable[..., Any]
+    flip: Callable[..., Any]
+    floor: Callable[..., Any]
+    isinf: Callable[..., Any]
+    log: Callable[..., Any]
+    log1p: Callable[..., Any]
+    matmul: Callable[..., Any]
+    maximum: Callable[..., Any]
+    minimum: Callable[..., Any]
+    ones_like: Callable[..., Any]
+    pad: Callable[..., Any]
+    sign: Callable[..., Any]
+    sin: Callable[..., Any]
+    sinh: Callable[..., Any]
+    sqrt: Callable[..., Any]
+    stack: Callable[..., Any]
+    take_along_axis: Callable[..., Any]
+    tan: Callable[..., Any]
+    tanh: Callable[..., Any]
+    transpose: Callable[..., Any]
+    tril: Callable[..., Any]
+    triu: Callable[..., Any]
+    where: Callable[..., Any]
+    zeros_like: Callable[..., Any]
+
+
+class Backend(Namespace):
+    """An array library as minigrad sees it.
+
+    ``Backend(numpy)`` takes the functions of ``Namespace`` from the library by name; memory and what
+    has no NumPy name stands below. The named kernels are in ``reference.Reference``.
+    """
+
+    name: str
+    array_type: type
+    ones: Callable[..., Any]
+    zeros: Callable[..., Any]
+    empty: Callable[..., Any]
+    full: Callable[..., Any]
+    asarray: Callable[..., Any]
+    ascontiguousarray: Callable[..., Any]
+    sort: Callable[..., Any]
+    argsort: Callable[..., Any]
+    divide: Callable[..., Any]
+    multiply: Callable[..., Any]
+    add: Callable[..., Any]
+    subtract: Callable[..., Any]
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        for names in (Namespace.__annotations__, Backend.__annotations__):
+            for name in names:
+                if not hasattr(self, name):
+                    setattr(self, name, getattr(module, name))
+
+    def astype(self, x: Array, dtype: Any) -> Array:
+        """`x` in another dtype."""
+        return x.astype(dtype)
+
+    def index_add(self, x: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        """Zeros of ``shape`` with ``x`` added at ``index``; repeated places accumulate."""
+        raise NotImplementedError
+
+    def scatter_add(self, x: Array, index: Array, axis: int, shape: tuple[int, ...]) -> Array:
+        """Zeros of ``shape`` with ``x`` added along ``axis`` at ``index``: take_along_axis undone."""
+        raise NotImplementedError
+
+    def erf(self, x: Array) -> Array:
+        """The error function, 2/sqrt(pi) times the integral of exp(-t**2) from 0 to x."""
+        raise NotImplementedError
+
+    def device_of(self, x: Array) -> str:
+        """``"cpu"``, ``"cuda:0"``: where an array lives."""
+        raise NotImplementedError
+
+    def to_host(self, x: Array) -> Any:
+        """The same values as a NumPy array (no copy where it is one already)."""
+        raise NotImplementedError
+
+    def from_host(self, x: Any, device: str) -> Array:
+        """A NumPy array on ``device`` (no copy where it lives there already)."""
+        raise NotImplementedError

@@ -1,0 +1,505 @@
+"""Every named kernel, once, in plain array code, written to be read.
+
+A backend inherits them and overrides what is slow; the tests hold each override against this file.
+Names: ``x, y`` input and output, ``grad`` = dL/dy, shapes ``N C H W``, kernel ``kh kw``, output ``oh ow``.
+Statistics of float16 are computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from minigrad.backends.base import Array, Backend
+from minigrad.shapes import conv_size, prod
+
+Pads = tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right)
+Pair = tuple[int, int]
+
+
+class Reference(Backend):
+    """Kernels over the functions of ``Namespace``: the oracle for faster ones."""
+
+    # ---- linear -----------------------------------------------------------------------------
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """y = x W^T + b.  Shapes: x (..., in), weight (out, in), bias (out,), y (..., out)."""
+        y = x.reshape(-1, x.shape[-1]) @ weight.T if x.ndim > 2 else x @ weight.T
+        if bias is not None:
+            y = y + bias
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def linear_backward(
+        self, grad: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """dx = dy W,  dW = dy^T x,  db = sum of dy over the batch."""
+        rows = grad.reshape(-1, grad.shape[-1])
+        dx = (rows @ weight).reshape(*grad.shape[:-1], weight.shape[1]) if needs[0] else None
+        dweight = rows.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
+        return dx, dweight, rows.sum(axis=0) if needs[2] else None
+
+    # ---- convolution ------------------------------------------------------------------------
+
+    def windows(
+        self, x: Array, kernel: Pair, stride: Pair, dilation: Pair, size: Pair
+    ) -> Iterator[tuple[int, int, Any]]:
+        """For each place (i, j) in the kernel, the index that selects what it meets in ``x``."""
+        (kh, kw), (sh, sw), (dh, dw), (oh, ow) = kernel, stride, dilation, size
+        for i in range(kh):
+            for j in range(kw):
+                rows = slice(i * dh, i * dh + sh * (oh - 1) + 1, sh)
+                columns = slice(j * dw, j * dw + sw * (ow - 1) + 1, sw)
+                yield i, j, (..., rows, columns)
+
+    def conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Pads,
+        dilation: Pair,
+        groups: int,
+    ) -> Array:
+        """Cross-correlation as kh * kw shifted products: y += W[:, :, i, j] x[shifted by i, j].
+
+        Shapes: x (N, C, H, W), weight (O, C / groups, kh, kw), y (N, O, oh, ow).
+        """
+        x = self.pad_image(x, padding)
+        kernel = weight.shape[2:]
+        size = self._conv_sizes(x, kernel, stride, dilation)
+        x, weight = self._grouped(x, weight, groups)
+        y: Any = 0
+        for i, j, window in self.windows(x, kernel, stride, dilation, size):
+            columns = x[window]
+            y = y + weight[..., i, j] @ columns.reshape(*columns.shape[:3], -1)
+        y = y.reshape(x.shape[0], -1, *size)
+        return y if bias is None else y + bias.reshape(-1, 1, 1)
+
+    def conv2d_backward(
+        self,
+        grad: Array,
+        x: Array,
+        weight: Array,
+        stride: Pair,
+        padding: Pads,
+        dilation: Pair,
+        groups: int,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The three gradients, each product of the forward sum undone."""
+        dbias = grad.sum(axis=(0, 2, 3)) if needs[2] else None
+        kernel, size, full = weight.shape[2:], grad.shape[2:], weight.shape
+        x = self.pad_image(x, padding)
+        padded = x.shape
+        x, weight = self._grouped(x, weight, groups)
+        rows = grad.reshape(x.shape[0], groups, -1, prod(size))  # (N, G, O/G, oh*ow)
+        dx = self.zeros(x.shape, dtype=grad.dtype) if needs[0] else None
+        dweight = self.zeros(weight.shape, dtype=grad.dtype) if needs[1] else None
+        for i, j, window in self.windows(x, kernel, stride, dilation, size):
+            if dx is not None:
+                dx[window] += (weight[..., i, j].swapaxes(-1, -2) @ rows).reshape(
+                    *x.shape[:3], *size
+                )
+            if dweight is not None:
+                columns = x[window].reshape(*x.shape[:3], -1)
+                dweight[..., i, j] = (rows @ columns.swapaxes(-1, -2)).sum(axis=0)
+        if dx is not None:
+            dx = self.crop_image(dx.reshape(padded), padding)
+        return dx, None if dweight is None else dweight.reshape(full), dbias
+
+    def pad_image(self, x: Array, padding: Pads, value: float = 0.0) -> Array:
+        """``x`` (..., H, W) with a border of ``value``."""
+        if padding == ((0, 0), (0, 0)):
+            return x
+        (top, bottom), (left, right) = padding
+        h, w = x.shape[-2:]
+        y = self.full((*x.shape[:-2], h + top + bottom, w + left + right), value, dtype=x.dtype)
+        y[..., top : top + h, left : left + w] = x
+        return y
+
+    def crop_image(self, x: Array, padding: Pads) -> Array:
+        """``pad_image`` undone."""
+        (top, bottom), (left, right) = padding
+        return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+    def _conv_sizes(self, padded: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Pair:
+        return (
+            conv_size(padded.shape[-2], kernel[0], stride[0], 0, dilation[0]),
+            conv_size(padded.shape[-1], kernel[1], stride[1], 0, dilation[1]),
+        )
+
+    def _grouped(self, x: Array, weight: Array, groups: int) -> tuple[Array, Array]:
+        n, c, h, w = x.shape
+        return (
+            x.reshape(n, groups, c // groups, h, w),
+            weight.reshape(groups, -1, *weight.shape[1:]),
+        )
+
+    # ---- pooling ----------------------------------------------------------------------------
+
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, size: Pair
+    ) -> tuple[Array, Array]:
+        """The largest of each window and its flat place in the image (NaN counts as largest)."""
+        (top, _), (left, _), width = padding[0], padding[1], x.shape[-1]
+        padded = self.pad_image(x, padding, -float("inf"))
+        rows = self.asarray(range(size[0])).reshape(-1, 1) * stride[0] - top
+        columns = self.asarray(range(size[1])) * stride[1] - left
+        corner = rows * width + columns
+        y = places = None
+        for i, j, window in self.windows(padded, kernel, stride, dilation, size):
+            seen = padded[window]
+            place = corner + (i * dilation[0] * width + j * dilation[1])
+            if y is None:
+                y, places = seen.copy(), self.broadcast_to(place, seen.shape).copy()
+                # the first place may lie in the border: any place inside beats it
+                first = (rows < 0) | (columns < 0)
+                fresh = self.broadcast_to(first, seen.shape).copy()
+                continue
+            inside = (
+                (rows + i * dilation[0] >= 0)
+                & (rows + i * dilation[0] < x.shape[-2])
+                & (columns + j * dilation[1] >= 0)
+                & (columns + j * dilation[1] < width)
+            )
+            better = ((seen > y) | (seen != seen) | fresh) & inside
+            fresh &= ~inside
+            y = self.where(better, seen, y)
+            places = self.where(better, place, places)
+        return y, places
+
+    def max_pool2d_backward(
+        self,
+        grad: Array,
+        places: Array,
+        shape: tuple[int, ...],
+    ) -> Array:
+        """dx: each dy goes to the place that won its window."""
+        flat = (*shape[:-2], shape[-2] * shape[-1])
+        rows = grad.reshape(*grad.shape[:-2], -1)
+        return self.scatter_add(rows, places.reshape(rows.shape), rows.ndim - 1, flat).reshape(
+            shape
+        )
+
+    def avg_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, size: Pair, share: Array
+    ) -> Array:
+        """The sum of each window times ``share`` (oh, ow), 1 / the number of cells that count."""
+        padded = self.pad_image(x, padding)
+        y: Any = 0
+        for _, _, window in self.windows(padded, kernel, stride, (1, 1), size):
+            y = y + padded[window]
+        return y * share
+
+    def avg_pool2d_backward(
+        self,
+        grad: Array,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pads,
+        share: Array,
+        shape: tuple[int, ...],
+    ) -> Array:
+        """dx: each dy is shared out evenly over its window."""
+        (top, bottom), (left, right) = padding
+        padded = (*shape[:-2], shape[-2] + top + bottom, shape[-1] + left + right)
+        dx = self.zeros(padded, dtype=grad.dtype)
+        grad = grad * share
+        for _, _, window in self.windows(dx, kernel, stride, (1, 1), grad.shape[-2:]):
+            dx[window] += grad
+        return self.crop_image(dx, padding)
+
+    # ---- normalization ----------------------------------------------------------------------
+
+    def moments(self, x: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """x - mean, mean and biased variance over ``axes``, kept as size 1.
+
+        The corrected two-pass algorithm: the mean of x - mean is what rounding left of the mean.
+        One pass, E[x^2] - E[x]^2, loses every digit where the mean is large.
+        Source: Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", eq. 1.7.
+        """
+        mean = x.mean(axis=axes, keepdims=True)
+        centered = x - mean
+        rest = centered.mean(axis=axes, keepdims=True)
+        centered = centered - rest
+        var = (centered * centered).mean(axis=axes, keepdims=True)
+        return centered, mean + rest, var
+
+    def batch_norm(
+        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """y = gamma (x - mean) / sqrt(var + eps) + beta, statistics over every axis but 1.
+
+        Shapes: x (N, C, ...), gamma, beta, mean, var, inv_std (C,).
+        Returns y, mean, var (biased) and inv_std.
+        Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 1.
+        """
+        channels = (1, -1) + (1,) * (x.ndim - 2)
+        wide = self._wide(x)
+        centered, mean, var = self.moments(wide, (0, *range(2, x.ndim)))
+        inv_std = 1.0 / self.sqrt(var + eps)
+        y = self._scale_shift(centered * inv_std, gamma, beta, channels)
+        return y.astype(x.dtype, copy=False), mean.ravel(), var.ravel(), inv_std.ravel()
+
+    def batch_norm_backward(
+        self,
+        grad: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        inv_std: Array,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """dx = gamma / std (dy - mean(dy) - x_hat mean(dy x_hat)), dgamma = sum dy x_hat, dbeta = sum dy.
+
+        mean and var are functions of x, so each dx gets a share through them: the two means.
+        """
+        axes, channels = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+        wide = self._wide(grad)
+        x_hat = (self._wide(x) - mean.reshape(channels)) * inv_std.reshape(channels)
+        dbeta = wide.sum(axis=axes)
+        dgamma = (wide * x_hat).sum(axis=axes)
+        dx = None
+        if needs[0]:
+            m = prod(x.shape) // max(x.shape[1], 1)
+            scale = inv_std if gamma is None else inv_std * gamma
+            dx = scale.reshape(channels) * (
+                wide - (dbeta / m).reshape(channels) - x_hat * (dgamma / m).reshape(channels)
+            )
+            dx = dx.astype(x.dtype, copy=False)
+        return dx, dgamma if needs[1] else None, dbeta if needs[2] else None
+
+    def batch_norm_inference(
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+    ) -> Array:
+        """The same with given statistics: y = scale x + shift, one scale and one shift a channel.
+
+        Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 2, step 11.
+        """
+        channels = (1, -1) + (1,) * (x.ndim - 2)
+        x_hat = (self._wide(x) - mean.reshape(channels)) / self.sqrt(var.reshape(channels) + eps)
+        return self._scale_shift(x_hat, gamma, beta, channels).astype(x.dtype, copy=False)
+
+    def batch_norm_inference_backward(
+        self,
+        grad: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """dx = gamma / std dy: the statistics are constants, so no mean is subtracted."""
+        axes, channels = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+        wide = self._wide(grad)
+        inv_std = (1.0 / self.sqrt(var + eps)).reshape(channels)
+        scale = inv_std if gamma is None else inv_std * gamma.reshape(channels)
+        dx = (wide * scale).astype(x.dtype, copy=False) if needs[0] else None
+        dgamma = None
+        if needs[1]:
+            x_hat = (self._wide(x) - mean.reshape(channels)) * inv_std
+            dgamma = (wide * x_hat).sum(axis=axes)
+        return dx, dgamma, wide.sum(axis=axes) if needs[2] else None
+
+    def layer_norm(
+        self, x: Array, gamma: Array | None, beta: Array | None, axes: tuple[int, ...], eps: float
+    ) -> tuple[Array, Array, Array]:
+        """y = gamma (x - mean) / sqrt(var + eps) + beta, statistics over the last axes of each sample.
+
+        Shapes: gamma, beta x.shape[axes]; mean, inv_std as x with those axes of size 1.
+        Source: Ba, Kiros, Hinton (2016), arXiv:1607.06450, eq. 3 and 4.
+        """
+        centered, mean, var = self.moments(self._wide(x), axes)
+        inv_std = 1.0 / self.sqrt(var + eps)
+        y = self._scale_shift(centered * inv_std, gamma, beta, None)
+        return y.astype(x.dtype, copy=False), mean, inv_std
+
+    def layer_norm_backward(
+        self,
+        grad: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        inv_std: Array,
+        axes: tuple[int, ...],
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """As batch_norm_backward, with gamma inside the means: it varies along the averaged axes."""
+        batch = tuple(i for i in range(x.ndim) if i not in axes)
+        wide = self._wide(grad)
+        x_hat = (self._wide(x) - mean) * inv_std
+        dgamma = (wide * x_hat).sum(axis=batch) if needs[1] else None
+        dbeta = wide.sum(axis=batch) if needs[2] else None
+        dx = None
+        if needs[0]:
+            dx_hat = wide if gamma is None else wide * gamma
+            dx = inv_std * (
+                dx_hat
+                - dx_hat.mean(axis=axes, keepdims=True)
+                - x_hat * (dx_hat * x_hat).mean(axis=axes, keepdims=True)
+            )
+            dx = dx.astype(x.dtype, copy=False)
+        return dx, dgamma, dbeta
+
+    def _wide(self, x: Array) -> Array:
+        """float16 as float32, in which statistics are computed; anything else as it is."""
+        return x.astype("float32") if x.dtype == "float16" else x
+
+    def _scale_shift(
+        self, x_hat: Array, gamma: Array | None, beta: Array | None, shape: Any
+    ) -> Array:
+        if gamma is not None:
+            x_hat = x_hat * (gamma if shape is None else gamma.reshape(shape))
+        if beta is not None:
+            x_hat = x_hat + (beta if shape is None else beta.reshape(shape))
+        return x_hat
+
+    # ---- softmax and cross entropy ----------------------------------------------------------
+
+    def softmax(self, x: Array, axis: int) -> Array:
+        """exp(x) / sum exp(x), shifted by max x, which cancels: no overflow."""
+        if not prod(x.shape):
+            return x.copy()
+        e = self.exp(x - x.max(axis=axis, keepdims=True))
+        return e / e.sum(axis=axis, keepdims=True)
+
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        """x - log sum exp(x), shifted by max x."""
+        if not prod(x.shape):
+            return x.copy()
+        z = x - x.max(axis=axis, keepdims=True)
+        return z - self.log(self.exp(z).sum(axis=axis, keepdims=True))
+
+    def softmax_cross_entropy(
+        self, logits: Array, target: Array, ignore_index: int
+    ) -> tuple[Array, Array]:
+        """-log softmax(logits)[target] of each row, 0 where ignored, and softmax(logits).
+
+        Shapes: logits (N, C), target (N,) integer; loss (N,), probabilities (N, C).
+        """
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        e = self.exp(shifted)
+        total = e.sum(axis=1, keepdims=True)
+        kept = target != ignore_index
+        at = self.where(kept, target, 0)[:, None]
+        loss = self.log(total[:, 0]) - self.take_along_axis(shifted, at, 1)[:, 0]
+        return self.where(kept, loss, self.zeros_like(loss)), e / total
+
+    def softmax_cross_entropy_backward(
+        self, grad: Array, probabilities: Array, target: Array, ignore_index: int
+    ) -> Array:
+        """dlogits = dy (softmax(logits) - onehot(target)), 0 where ignored; grad is (N,)."""
+        kept = target != ignore_index
+        at = self.where(kept, target, 0)[:, None]
+        onehot = self.scatter_add(
+            self.ones(at.shape, dtype=probabilities.dtype), at, 1, probabilities.shape
+        )
+        grad = self.where(kept, grad, self.zeros_like(grad))
+        return (probabilities - onehot) * grad[:, None]
+
+    # ---- optimizer updates, in place ----------------------------------------------------------
+
+    def sgd_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        nesterov: bool,
+        first: bool,
+    ) -> None:
+        """v <- mu v + (1 - dampening) g;  p <- p - lr v, or with Nesterov p - lr (g + mu v)."""
+        if velocity is not None:
+            if first:
+                velocity[...] = grad
+            else:
+                velocity *= momentum
+                velocity += (1 - dampening) * grad
+            grad = grad + momentum * velocity if nesterov else velocity
+        param -= lr * grad
+
+    def momentum_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array,
+        lr: float,
+        momentum: float,
+        form: str,
+        correction: float,
+    ) -> None:
+        """The three textbook forms; ``correction`` is 1 - beta^t of the corrected average, or 1."""
+        if form == "velocity":  # v = mu v - lr g;  p = p + v
+            velocity *= momentum
+            velocity -= lr * grad
+            param += velocity
+        else:  # heavy-ball: v = mu v + g;   ema: v = beta v + (1 - beta) g
+            velocity *= momentum
+            velocity += grad if form == "heavy-ball" else (1 - momentum) * grad
+            param -= (lr / correction) * velocity
+
+    def rmsprop_update(
+        self,
+        param: Array,
+        grad: Array,
+        square: Array,
+        average: Array | None,
+        velocity: Array | None,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+    ) -> None:
+        """s <- alpha s + (1 - alpha) g^2;  p <- p - lr g / (sqrt(s) + eps)."""
+        square *= alpha
+        square += (1 - alpha) * grad * grad
+        spread = square
+        if average is not None:  # centered: s - (mean g)^2
+            average *= alpha
+            average += (1 - alpha) * grad
+            spread = square - average * average
+        step = grad / (self.sqrt(spread) + eps)
+        if velocity is not None:
+            velocity *= momentum
+            velocity += step
+            step = velocity
+        param -= lr * step
+
+    def adam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        v_max: Array | None,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        t: int,
+    ) -> None:
+        """m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  p <- p - lr m_hat / (sqrt(v_hat) + eps).
+
+        m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
+        Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1.
+        """
+        m *= beta1
+        m += (1 - beta1) * grad
+        v *= beta2
+        v += (1 - beta2) * grad * grad
+        spread = v
+        if v_max is not None:  # amsgrad
+            v_max[...] = self.maximum(v_max, v)
+            spread = v_max
+        root = self.sqrt(spread) / (1 - beta2**t) ** 0.5 + eps
+        param -= (lr / (1 - beta1**t)) * m / root

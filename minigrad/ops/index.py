@@ -1,0 +1,129 @@
+"""Selecting elements, and adding them back where they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.ops.op import Op
+from minigrad.shapes import Shape
+
+
+class Index(Op):
+    """x[index], for slices, ints, None, Ellipsis, masks and integer arrays.
+
+    An element taken twice gets both gradients.
+    """
+
+    formula, vjp = "y = x[index]", "dx = 0;  dx[index] += dy"
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return x[self.index]
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        return (xp.index_add(grad, self.index, self.input_shape),)
+
+
+class Slice(Index):
+    """x[index] for ints, slices, None and Ellipsis only: a view."""
+
+    view = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return x[self.index]
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        return (xp.index_add(grad, self.index, self.input_shape),)
+
+
+class IndexAdd(Op):
+    """Zeros of a shape with x added at an index: what Index undoes."""
+
+    formula, vjp = "y = 0;  y[index] += x", "dx = dy[index]"
+
+    def __init__(self, index: Any, shape: Shape) -> None:
+        self.index, self.to_shape = index, shape
+
+    def attributes(self) -> dict[str, Any]:
+        return {"index": self.index, "shape": self.to_shape}
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.index_add(x, self.index, self.to_shape)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        return (grad[self.index],)
+
+
+class SetItem(Op):
+    """x with x[index] replaced by a value: what ``x[index] = value`` records."""
+
+    formula, vjp = "y = x;  y[index] = v", "dx = dy but 0 at index,  dv = dy[index]"
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+
+    def forward(self, xp: Any, x: Any, value: Any) -> Any:
+        y = x.copy()
+        y[self.index] = value
+        self.value_shape = getattr(value, "shape", ())
+        return y
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        taken = grad[self.index]
+        dx = grad - xp.index_add(taken, self.index, grad.shape) if self.needs(0) else None
+        return dx, taken
+
+    broadcasts = True  # the value may have been stretched
+
+
+class Gather(Op):
+    """y[i][j] = x[index[i][j]][j] (along axis 0): one element taken at each place of ``index``."""
+
+    formula, vjp = "y = x at index along axis", "dx = 0;  dx at index += dy"
+
+    def __init__(self, axis: int, index: Any) -> None:
+        self.axis, self.index = axis, index
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        if not x.ndim:
+            return x.copy()
+        inner = tuple(
+            slice(None) if i == self.axis else slice(n) for i, n in enumerate(self.index.shape)
+        )
+        return xp.take_along_axis(x[inner], self.index, self.axis)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        if not self.input_shape:
+            return (grad,)
+        return (xp.scatter_add(grad, self.index, self.axis, self.input_shape),)
+
+
+class ScatterAdd(Op):
+    """Zeros of a shape with x added along an axis at ``index``: what Gather undoes."""
+
+    formula, vjp = "y = 0;  y at index += x", "dx = dy at index"
+
+    def __init__(self, axis: int, index: Any, shape: Shape) -> None:
+        self.axis, self.index, self.to_shape = axis, index, shape
+
+    def attributes(self) -> dict[str, Any]:
+        return {"axis": self.axis, "shape": self.to_shape}
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return xp.scatter_add(x, self.index, self.axis, self.to_shape)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        inner = tuple(
+            slice(None) if i == self.axis else slice(n) for i, n in enumerate(self.index.shape)
+        )
+        taken = xp.take_along_axis(grad[inner], self.index, self.axis)
+        if tuple(taken.shape) != tuple(self.input_shape):  # x may be larger than index
+            part = tuple(slice(n) for n in self.index.shape)
+            taken = xp.index_add(taken, part, self.input_shape)
+        return (taken,)

@@ -1,0 +1,54 @@
+"""Losses with kernels of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.ops.op import Fused
+
+
+class CrossEntropy(Fused):
+    """-ln softmax(logits)[target] of each row.
+
+    Shapes: logits (N, C), target (N,) class numbers, y (N,); 0 for rows whose target is ``ignore_index``.
+    ``mean`` divides by the number of rows that count, ``sum`` adds up, ``none`` leaves (N,).
+
+    Softmax and loss in one step, for two reasons: ln softmax never rounds to ln 0, and the gradient
+    is as simple as it gets, softmax(logits) - onehot(target).
+    """
+
+    formula, vjp = "y = -ln softmax(z)[t]", "dz = dy · (softmax(z) - onehot t)"
+    residuals = ("probabilities",)
+
+    def __init__(self, reduction: str = "mean", ignore_index: int = -100) -> None:
+        self.reduction, self.ignore_index = reduction, ignore_index
+
+    def forward(self, xp: Any, logits: Any, target: Any) -> Any:
+        loss, self.probabilities = xp.softmax_cross_entropy(logits, target, self.ignore_index)
+        return self.reduce(xp, loss, target)
+
+    def backward(self, xp: Any, grad: Any, logits: Any, target: Any) -> Any:
+        if self.reduction == "mean":
+            grad = grad / (target != self.ignore_index).sum()
+        grad = xp.broadcast_to(xp.astype(grad, logits.dtype), target.shape)
+        return (
+            xp.softmax_cross_entropy_backward(grad, self.probabilities, target, self.ignore_index),
+            None,
+        )
+
+    def composed(self, xp: Any, logits: Any, target: Any) -> Any:
+        z = logits - xp.amax(logits, axis=1, keepdims=True)
+        log_softmax = z - xp.log(xp.exp(z).sum(axis=1, keepdims=True))
+        kept = target != self.ignore_index
+        at = xp.where(kept, target, xp.zeros_like(target))[:, None]
+        picked = xp.take_along_axis(log_softmax, at, 1)[:, 0]
+        return self.reduce(xp, xp.where(kept, -picked, xp.zeros_like(picked)), target)
+
+    def reduce(self, xp: Any, loss: Any, target: Any) -> Any:
+        if self.reduction == "none":
+            return loss
+        total = loss.sum()
+        if self.reduction == "sum":
+            return total
+        count = xp.astype((target != self.ignore_index).sum(), loss.dtype)
+        return total / count

@@ -1,0 +1,205 @@
+"""Reductions over one, several or all axes. ``axes`` are non-negative; ``keep`` leaves them as size 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.ops.op import Op
+from minigrad.shapes import Shape, kept_shape, prod
+
+
+class Reduction(Op):
+    """Shared by all: the axes, and how a reduced array stretches back over them."""
+
+    def __init__(self, axes: Shape, keep: bool = False) -> None:
+        self.axes, self.keepdim = axes, keep
+
+    def attributes(self) -> dict[str, Any]:
+        return {"axes": self.axes, "keepdim": self.keepdim}
+
+    def stretch(self, xp: Any, reduced: Any) -> Any:
+        """``reduced`` with the axes back as size 1, so that it broadcasts against the input."""
+        return reduced.reshape(kept_shape(self.input_shape, self.axes))
+
+    input_shape: Shape
+
+
+class Sum(Reduction):
+    """The sum over axes."""
+
+    formula, vjp = "y = Σ x", "dx = dy, stretched"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return x.sum(axis=self.axes, keepdims=self.keepdim)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        return (xp.broadcast_to(self.stretch(xp, grad), self.input_shape),)
+
+
+class Mean(Reduction):
+    """The arithmetic mean over axes; NaN over nothing."""
+
+    formula, vjp = "y = 1/n Σ x", "dx = dy / n, stretched"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        n = prod(x.shape[a] for a in self.axes)
+        if not n:
+            return x.sum(axis=self.axes, keepdims=self.keepdim) + float("nan")
+        return x.mean(axis=self.axes, keepdims=self.keepdim)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        n = prod(self.input_shape[a] for a in self.axes)
+        return (xp.broadcast_to(self.stretch(xp, grad / max(n, 1)), self.input_shape),)
+
+
+class Var(Reduction):
+    """The variance over axes: Σ (x - mean)² / (n - correction); NaN where n <= correction.
+
+    correction=1 is the unbiased estimate (Bessel), 0 the mean square deviation that BatchNorm
+    normalises by.
+    """
+
+    formula, vjp = "y = Σ (x - μ)² / (n - c)", "dx = dy · 2 (x - μ) / (n - c)"
+
+    def __init__(self, axes: Shape, keep: bool = False, correction: float = 1) -> None:
+        super().__init__(axes, keep)
+        self.correction = correction
+
+    def attributes(self) -> dict[str, Any]:
+        return {**super().attributes(), "correction": self.correction}
+
+    def freedom(self) -> float:
+        n = prod(self.input_shape[a] for a in self.axes)
+        return max(n - self.correction, 0) or float("nan")
+
+    def centered(self, xp: Any, x: Any) -> Any:
+        return x - x.mean(axis=self.axes, keepdims=True) if prod(x.shape) else x
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        c = self.centered(xp, x)
+        return (c * c).sum(axis=self.axes, keepdims=self.keepdim) / self.freedom()
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (self.stretch(xp, grad) * (2 / self.freedom()) * self.centered(xp, x),)
+
+
+class Std(Var):
+    """The standard deviation, √Var; where it is 0 its gradient is 0, as in PyTorch."""
+
+    formula, vjp = "y = √(Σ (x - μ)² / (n - c))", "dx = dy · (x - μ) / (y (n - c))"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.sqrt(super().forward(xp, x))
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:  # type: ignore[override]
+        flat = y == 0
+        slope = xp.where(flat, 0.0, grad / xp.where(flat, 1.0, y))
+        return (self.stretch(xp, slope) * (1 / self.freedom()) * self.centered(xp, x),)
+
+
+class Amax(Reduction):
+    """The largest value over axes; equal ones share the gradient."""
+
+    formula, vjp = "y = max x", "dx = dy · [x = y] / count"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return x.max(axis=self.axes, keepdims=self.keepdim)
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        won = xp.astype(x == self.stretch(xp, y), grad.dtype)
+        share = won / won.sum(axis=self.axes, keepdims=True)
+        return (self.stretch(xp, grad) * share,)
+
+
+class Amin(Amax):
+    """The smallest value over axes; equal ones share the gradient."""
+
+    formula, vjp = "y = min x", "dx = dy · [x = y] / count"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return x.min(axis=self.axes, keepdims=self.keepdim)
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        return super().backward(xp, grad, x, y)
+
+
+class Prod(Reduction):
+    """The product over one axis (the last, once moved there).
+
+    The derivative with respect to x_i is the product of the others: y / x_i, or, where an x is 0,
+    the product of a table in which x_i is replaced by 1.
+    """
+
+    formula, vjp = "y = Π x", "dx = dy · Π of the others"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return x.prod(axis=self.axes, keepdims=self.keepdim)
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        grad = self.stretch(xp, grad)
+        if not xp.any(x == 0):
+            return (grad * self.stretch(xp, y) / x,)
+        rest = tuple(i for i in range(x.ndim) if i not in self.axes)
+        order = rest + self.axes
+        moved = xp.transpose(x, order)
+        row = moved.reshape(tuple(moved.shape[: len(rest)]) + (1, -1))
+        n = row.shape[-1]
+        eye = xp.tril(
+            xp.triu(
+                xp.ones_like(row[..., 0, :]).reshape((*row.shape[:-2], 1, n))
+                + 0 * row.swapaxes(-1, -2)
+            )
+        )
+        others = xp.where(eye != 0, 1.0, row).prod(axis=-1)
+        back = [order.index(i) for i in range(x.ndim)]
+        return (grad * xp.transpose(others.reshape(moved.shape), back),)
+
+
+class LogSumExp(Reduction):
+    """ln Σ exp(x), shifted by max x so that nothing overflows."""
+
+    formula, vjp = "y = ln Σ exp x", "dx = dy · exp(x - y)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        if not prod(x.shape[a] for a in self.axes):
+            return x.sum(axis=self.axes, keepdims=self.keepdim) - float("inf")
+        top = x.max(axis=self.axes, keepdims=True)
+        top = xp.where(xp.isinf(top), xp.zeros_like(top), top)  # inf - inf would be NaN
+        y = xp.log(xp.exp(x - top).sum(axis=self.axes, keepdims=True)) + top
+        return (
+            y
+            if self.keepdim
+            else y.reshape([n for i, n in enumerate(x.shape) if i not in self.axes])
+        )
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        y = self.stretch(xp, y)
+        finite = ~xp.isinf(y)
+        share = xp.exp(x - xp.where(finite, y, 0.0))
+        return (self.stretch(xp, grad) * xp.where(finite, share, 0.0 * share),)
+
+
+class CumSum(Op):
+    """Running sums along one axis."""
+
+    formula, vjp = "yᵢ = Σ_{j ≤ i} xⱼ", "dxⱼ = Σ_{i ≥ j} dyᵢ"
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.cumsum(x, axis=self.axis) if x.ndim else x.copy()
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        if not grad.ndim:
+            return (grad,)
+        flipped = xp.cumsum(xp.flip(grad, self.axis), axis=self.axis)
+        return (xp.flip(flipped, self.axis),)

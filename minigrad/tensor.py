@@ -1,0 +1,862 @@
+"""Tensor: an array that remembers how it was made; and ``apply``, by which the graph grows."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from copy import copy
+from typing import Any
+
+from minigrad import engine
+from minigrad.backends import backend_of, backends, for_device
+from minigrad.dtypes import Dtype, as_dtype, get_default_dtype, promote
+from minigrad.engine import clock, recording
+from minigrad.errors import DtypeError, GraphError, ShapeError
+from minigrad.formatting import format_tensor
+from minigrad.methods import Methods
+from minigrad.ops import (
+    Alias,
+    Cast,
+    Clone,
+    Concatenate,
+    Einsum,
+    Gather,
+    IndexAdd,
+    Op,
+    Pad,
+    ScatterAdd,
+    SetItem,
+    Where,
+)
+from minigrad.shapes import Shape
+
+Array = Any
+
+
+class Tensor(Methods):
+    """An array with, where asked for, the graph of the operations that made it.
+
+    ``array`` is the raw NumPy or CuPy array; ``grad`` the gradient that backward() left. Its operators
+    and methods are PyTorch's (``methods.py``); NumPy's ``axis``/``keepdims`` are accepted beside
+    ``dim``/``keepdim``.
+
+    Example:
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([2., 4.])
+    """
+
+    # _op made this tensor, None for a leaf; _hooks (leaves only) is set by register_hook.
+    __slots__ = ("__weakref__", "_hooks", "_op", "_requires_grad", "array", "grad")
+    array: Array
+    grad: Tensor | None
+
+    seq = 0  # a leaf comes before every op; see engine.sweep
+    __hash__ = object.__hash__
+    __array_priority__ = 1000  # array + tensor goes to Tensor.__radd__
+
+    def __init__(self, data: Any = (), dtype: Any = None, requires_grad: bool = False) -> None:
+        self.array = as_array(data, dtype if dtype is not None else get_default_dtype())
+        self._op = self.grad = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    # ---- what it is ---------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        return int(self.array.ndim)
+
+    @property
+    def dtype(self) -> Dtype:
+        return self.array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda:0"``."""
+        return str(backend_of(self.array).device_of(self.array))
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it are recorded and backward() reaches it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self._op is not None:
+            if value:
+                return
+            raise GraphError(
+                "requires_grad of a tensor made by an operation cannot be switched off; "
+                "use .detach() for one that no gradient flows through."
+            )
+        if value and self.array.dtype.kind != "f":
+            raise DtypeError(
+                f"only floating tensors can require gradients, got {self.array.dtype}; "
+                "convert it first, as in x.float()."
+            )
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` in place."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no operation made it (or none that is recorded)."""
+        return self._op is None
+
+    @property
+    def grad_fn(self) -> Op | None:
+        """The op that made it: a node of the graph; None for a leaf."""
+        return self._op
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory outside any graph."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self.array = value.array
+
+    @property
+    def _version(self) -> int:
+        return engine.version(self.array)
+
+    def __repr__(self) -> str:
+        return format_tensor(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if not self.ndim and spec else str(self)
+
+    # ---- gradients ------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Sequence[Tensor] | None = None,
+    ) -> None:
+        """Add the gradient of this tensor with respect to every leaf to the leaf's ``grad``.
+
+        Args:
+            gradient: dL/d(self), as this tensor in shape; 1 for a tensor of one element.
+            retain_graph: keep what the ops saved, for another sweep (default: ``create_graph``).
+            create_graph: record the sweep itself, so that the gradients can be differentiated.
+            inputs: the leaves to reach; all by default.
+        """
+        backward([self], [gradient], retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """The same memory outside the graph: no gradient flows through it."""
+        return wrap(self.array)
+
+    def detach_(self) -> Tensor:
+        """Cut this tensor off from the graph that made it."""
+        self._op, self._requires_grad = None, False
+        return self
+
+    def clone(self) -> Tensor:
+        """A copy with memory of its own; gradients flow back to the original."""
+        return apply(Clone(), self)
+
+    def retain_grad(self) -> None:
+        """Have backward() leave a ``grad`` here too, though this is no leaf."""
+        if not self._requires_grad:
+            raise GraphError("retain_grad() on a tensor that does not require a gradient.")
+        if self._op is not None:
+            me = weakref.ref(self)
+
+            def keep(grad: Tensor) -> None:
+                if (tensor := me()) is not None:
+                    grad = grad if grad.requires_grad else grad.clone()
+                    tensor.grad = grad if tensor.grad is None else tensor.grad + grad
+
+            self.register_hook(keep)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call ``hook(grad)`` in every backward pass, when this tensor's gradient is complete.
+
+        What it returns, unless None, replaces the gradient. The result removes the hook when called;
+        it has a ``remove`` method of the same effect, as in PyTorch.
+        """
+        if not self._requires_grad:
+            raise GraphError("register_hook() on a tensor that does not require a gradient.")
+
+        def run(grad: Any) -> Any:
+            raw = not isinstance(grad, Tensor)
+            new = hook(wrap(grad) if raw else grad)
+            if new is None:
+                return grad
+            return new.array if raw else new
+
+        if self._op is not None:
+            hooks = self._op.hooks = self._op.hooks or []
+        else:
+            hooks = self._hooks = getattr(self, "_hooks", [])
+        hooks.append(run)
+        return RemovableHandle(hooks, run)
+
+    # ---- conversion -----------------------------------------------------------------------------
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array that shares this tensor's memory (on the CPU)."""
+        if self._requires_grad:
+            raise GraphError(
+                "numpy() on a tensor that requires a gradient would leave the graph unnoticed; "
+                "use x.detach().numpy()."
+            )
+        if self.device != "cpu":
+            raise TypeError(f"numpy() needs a CPU tensor, got {self.device}; use x.cpu().numpy().")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self._requires_grad:
+            raise GraphError("a tensor that requires a gradient has no DLPack form; use .detach().")
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number."""
+        if self.numel() != 1:
+            raise ShapeError(f"item() needs a tensor of one element, got shape {self.shape}.")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self.array.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iub":
+            raise TypeError(
+                f"only integer tensors of one element can be an index, got {self.dtype}."
+            )
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise ShapeError(
+                f"the truth of a tensor of shape {self.shape} is not clear; "
+                "use .any(), .all() or .item()."
+            )
+        return bool(self.array.item())
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor; use .numel().")
+        return int(self.array.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor; use .item().")
+        return iter([self[i] for i in range(len(self))])
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """This tensor in another dtype, on another device, or both; itself where nothing changes.
+
+        ``x.to("cuda")``, ``x.to(minigrad.float64)``, ``x.to("cpu", minigrad.float32)``, ``x.to(other)``.
+        """
+        device, dtype = parse_to(args, kwargs)
+        out = self
+        if dtype is not None and dtype != self.array.dtype:
+            out = apply(Cast(dtype), out)
+        if device is not None:
+            backend, name = for_device(device)
+            if name != out.device:
+                out = apply(backend.transfer_op(name), out)
+        return out.clone() if kwargs.get("copy") and out is self else out
+
+    # ---- copies and pickles -----------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._op is not None:
+            raise GraphError(
+                "only leaf tensors can be deep-copied; this one belongs to a graph: use .detach() "
+                "or .clone()."
+            )
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.array = self.array.copy()
+        new._op, new._requires_grad = None, self._requires_grad
+        new.grad = None if self.grad is None else self.grad.detach().clone()
+        return new
+
+    def __reduce__(self) -> Any:
+        if self._op is not None:
+            raise GraphError("only leaf tensors can be pickled; use .detach().")
+        host = backend_of(self.array).to_host(self.array)
+        return rebuild, (type(self), host, self.device, self._requires_grad)
+
+    # ---- changes in place ---------------------------------------------------------------------------
+
+    def _change(self, op: Op, *others: Any) -> Tensor:
+        """``self <- op(self, *others)`` in place, recorded where a gradient flows."""
+        tracked = recording.get() and (
+            self._requires_grad or any(isinstance(o, Tensor) and o._requires_grad for o in others)
+        )
+        if not tracked:
+            with set_recording(False):
+                self._store(binary(op, self, *others).array)
+            return self
+        if self._op is None and self._requires_grad:
+            raise GraphError(
+                f"{op.name} in place on a leaf that requires a gradient: its value before would be "
+                "lost; do it under minigrad.no_grad(), or out of place."
+            )
+        if self._op is not None and (self._op.view or self._op.viewed):
+            raise GraphError(
+                f"{op.name} in place on a tensor that is, or has, a view in the graph: the other "
+                "would not notice; do it out of place (x = x + 1 instead of x += 1)."
+            )
+        before = wrap(self.array.copy())  # the op may keep its input; that must not change
+        before._op, before._requires_grad = self._op, self._requires_grad
+        out = binary(op, before, *others)
+        self._store(out.array)
+        self._op, self._requires_grad = out._op, True
+        return self
+
+    def _store(self, array: Array) -> None:
+        """Write ``array`` into this tensor's memory."""
+        if tuple(array.shape) != self.shape:
+            raise ShapeError(
+                f"an in-place result of shape {tuple(array.shape)} does not fit {self.shape}."
+            )
+        if array.dtype.kind == "f" and self.array.dtype.kind != "f":
+            raise DtypeError(
+                f"a {array.dtype} result cannot be stored in place in a {self.array.dtype} tensor; "
+                "convert it first, as in x.float()."
+            )
+        self.array[...] = array
+        engine.changed(self.array)
+
+    def _set(self, index: Any, value: Any) -> None:
+        """``self[index] = value``, recorded where a gradient flows."""
+        grad_flows = self._requires_grad or (isinstance(value, Tensor) and value._requires_grad)
+        if grad_flows and recording.get():
+            self._change(SetItem(index), value)
+            return
+        raw = value.array if isinstance(value, Tensor) else value
+        try:
+            self.array[index] = raw
+        except ValueError as error:
+            raise SetItem(index).explain(error, [self.array, raw]) from None
+        engine.changed(self.array)
+
+    def _draw(self, values: Any) -> Tensor:
+        """Host values, as random methods draw them, into this tensor."""
+        backend = backend_of(self.array)
+        drawn = values.astype(self.array.dtype) if values.ndim else values
+        self._set((...,), wrap(backend.from_host(drawn, self.device)) if values.ndim else values)
+        return self
+
+
+class RemovableHandle:
+    """What ``register_hook`` returns; ``remove()`` takes the hook away."""
+
+    def __init__(self, hooks: list[Any], hook: Any) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    __call__ = remove
+
+
+new_tensor = object.__new__
+
+
+def wrap(array: Array) -> Tensor:
+    """A Tensor around ``array``, outside any graph."""
+    tensor = new_tensor(Tensor)
+    tensor.array = array
+    tensor._op = tensor.grad = None
+    tensor._requires_grad = False
+    return tensor
+
+
+def rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
+    """A tensor from its pickled parts."""
+    tensor = new_tensor(kind)
+    backend, name = for_device(device)
+    tensor.array = backend.from_host(array, name)
+    tensor._op = tensor.grad = None
+    tensor._requires_grad = requires_grad
+    return tensor
+
+
+def as_array(data: Any, dtype: Any = None) -> Array:
+    """An array from numbers, nested sequences, arrays or Tensors; Python floats take the default dtype."""
+    if isinstance(data, Tensor):
+        data = data.array
+    elif isinstance(data, list | tuple) and any(isinstance(d, Tensor) for d in data):
+        data = [d.tolist() if isinstance(d, Tensor) else d for d in data]
+    backend = backends.get(type(data)) or for_device("cpu")[0]
+    given = getattr(data, "dtype", None)
+    if dtype is not None:
+        return backend.asarray(data, dtype=as_dtype(dtype))
+    try:
+        array = backend.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"a tensor needs rows of equal length: {error}.") from None
+    if array.dtype.kind not in "fiub":
+        raise DtypeError(f"a tensor holds numbers or booleans, got {array.dtype} data.")
+    if given is None and (array.dtype.kind == "f" or not array.size):
+        array = array.astype(get_default_dtype())
+    return array
+
+
+def parse_to(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Dtype | None]:
+    """(device, dtype) out of the arguments of ``Tensor.to`` and ``Module.to``."""
+    device, dtype = kwargs.get("device"), kwargs.get("dtype")
+    for arg in args:
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, bool) or arg is None:
+            continue  # non_blocking
+        elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda"):
+            device = arg
+        else:
+            dtype = arg
+    return device, None if dtype is None else as_dtype(dtype)
+
+
+#: The module call that is under way, or None; ops remember theirs for pictures (nn/module.py).
+scope: ContextVar[Any] = ContextVar("minigrad_scope", default=None)
+
+
+def apply(op: Op, *inputs: Any) -> Tensor:
+    """The value of ``op``; and, where an input requires a gradient, one more node in the graph.
+
+    Inputs are Tensors, Python numbers, or None for an absent one (a Linear without bias).
+    """
+    arrays: list[Any] = []
+    edges: list[Any] = []
+    wanted = constant = False
+    xp: Any = None
+    for x in inputs:
+        if isinstance(x, Tensor):
+            array = x.array
+            if xp is None:
+                xp = backends[array.__class__]
+            if x._requires_grad:
+                wanted = True
+                edges.append(x._op or x)
+            else:
+                constant = True
+                edges.append(None)
+                if op.floating and array.dtype.kind != "f":
+                    array = xp.astype(array, get_default_dtype())
+            arrays.append(array)
+        else:
+            constant = True
+            edges.append(None)
+            arrays.append(x)
+    try:
+        y = op.forward(xp, *arrays)
+    except Exception as error:
+        raise op.explain(error, arrays) from None
+    if y.__class__ not in backends:  # NumPy gives a scalar where the result has no axes
+        y = xp.asarray(y)
+
+    tensor: Any = new_tensor(Tensor)
+    tensor.array = y
+    tensor.grad = None
+    if not wanted or not op.differentiable or not recording.get():
+        tensor._op = None
+        tensor._requires_grad = False
+        return tensor  # type: ignore[no-any-return]
+
+    tensor._op = op
+    tensor._requires_grad = True
+    op.xp = xp
+    op.inputs = tuple(edges)
+    op.shape = y.shape
+    op.dtype = y.dtype
+    op.hooks = None
+    op.scope = scope.get()
+    op.seq = clock()
+    if op.fused:
+        op.given = [  # type: ignore[misc]
+            (a.shape, a.dtype) if a is not None else None for a in arrays
+        ]
+    if op.keep is None:
+        op.saved = ()
+    else:
+        arrays.append(y)
+        if constant and op.reads_for:  # an array read only for a gradient nobody wants is let go
+            for position, i in op.droppable:
+                if edges[i] is None:
+                    arrays[position] = None
+        op.saved = op.keep(arrays)
+    op.constants = None
+    if constant:
+        op.constants = {
+            i: weakref.ref(x) if isinstance(x, Tensor) else x
+            for i, x in enumerate(inputs)
+            if edges[i] is None
+        }
+    if op.view:
+        made = inputs[0]._op
+        if made is not None:
+            made.viewed = True
+    return tensor  # type: ignore[no-any-return]
+
+
+def promoted(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two operands with the dtypes they need to be combined, as PyTorch promotes them."""
+    a, b = operand(a), operand(b)
+    dtype = promote([getattr(x, "array", x) for x in (a, b)])
+    return tuple(  # type: ignore[return-value]
+        apply(Cast(dtype), x) if isinstance(x, Tensor) and x.array.dtype != dtype else x
+        for x in (a, b)
+    )
+
+
+def operand(x: Any) -> Any:
+    """A Tensor or a Python number."""
+    if isinstance(x, Tensor):
+        return x
+    if hasattr(x, "dtype"):  # a NumPy number (some are Python floats, too), or an array
+        return wrap(as_array(x)) if x.ndim else x.item()
+    if isinstance(x, int | float):
+        return x
+    raise TypeError(f"an operand must be a tensor or a number, got {type(x).__name__}.")
+
+
+def binary(op: Op, a: Any, b: Any = None) -> Tensor:
+    """``apply`` for two operands that may differ in dtype, or be Python numbers."""
+    if b is None:
+        return apply(op, a)
+    if (isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype is b.array.dtype) or (
+        b.__class__ is float and a.array.dtype.kind == "f"
+    ):
+        return apply(op, a, b)
+    a, b = promoted(a, b)
+    return apply(op, a, b)
+
+
+Tensor._apply = staticmethod(apply)
+Tensor._binary = staticmethod(binary)
+Tensor._promoted = staticmethod(promoted)
+Tensor._wrap = staticmethod(wrap)
+
+
+# ---- how gradients are asked for --------------------------------------------------------------------
+
+
+def backward(
+    tensors: Sequence[Tensor],
+    grad_tensors: Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
+) -> None:
+    """Add the gradients of ``tensors`` to the ``grad`` of the leaves (or of ``inputs``).
+
+    Nothing is stored before the whole sweep has succeeded.
+    """
+    targets = None if inputs is None else {edge_of(t): t for t in as_list(inputs)}
+    found = sweep(as_list(tensors), grad_tensors, retain_graph, create_graph, targets)
+    with set_recording(create_graph):
+        for edge, grad in found.items():
+            if targets is None and edge.seq:
+                continue
+            leaf = edge if targets is None else targets[edge]
+            if leaf.grad is None:
+                leaf.grad = grad
+            elif create_graph:
+                leaf.grad = leaf.grad + grad
+            else:
+                leaf.grad.array = leaf.grad.array + grad.array
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Tensor, ...]:
+    """The gradients of ``outputs`` with respect to ``inputs``, without touching any ``grad``.
+
+    Args:
+        grad_outputs: dL/d(output), one an output; 1 for outputs of one element.
+        create_graph: record the sweep, so that the result can be differentiated again.
+        allow_unused: None instead of an error for an input the outputs do not depend on.
+        materialize_grads: zeros instead of None.
+
+    Example:
+        >>> x = Tensor(3.0, requires_grad=True)
+        >>> (dy,) = grad(x**3, x, create_graph=True)
+        >>> grad(dy, x)
+        (tensor(18.),)
+    """
+    inputs = as_list(inputs)
+    for t in inputs:
+        if not t._requires_grad:
+            raise GraphError("grad() with respect to a tensor that does not require a gradient.")
+    targets = {edge_of(t): t for t in inputs}
+    if grad_outputs is not None:
+        grad_outputs = as_list(grad_outputs)
+    found = sweep(as_list(outputs), grad_outputs, retain_graph, create_graph, targets)
+    result: list[Any] = []
+    for i, t in enumerate(inputs):
+        g = found.get(edge_of(t))
+        if g is None and materialize_grads:
+            g = wrap(backend_of(t.array).zeros_like(t.array))
+        if g is None and not allow_unused:
+            raise GraphError(
+                f"input {i}, of shape {t.shape}, does not appear in the graph of the outputs; "
+                "pass allow_unused=True to get None for it."
+            )
+        result.append(g)
+    return tuple(result)
+
+
+def sweep(
+    tensors: Sequence[Tensor],
+    seeds: Sequence[Tensor | None] | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+    targets: dict[Any, Tensor] | None,
+) -> dict[Any, Tensor]:
+    """The engine's sweep from Tensors to Tensors: seeds checked, results owned by nobody else."""
+    roots, grads = [], []
+    for t, seed in zip(tensors, seeds or [None] * len(tensors), strict=True):
+        if not t._requires_grad:
+            raise GraphError(
+                "backward() on a tensor that does not require a gradient and has no grad_fn; "
+                "was it made under no_grad(), or from tensors without requires_grad=True?"
+            )
+        if seed is None:
+            if t.numel() != 1:
+                raise GraphError(
+                    f"backward() on a tensor of shape {t.shape} needs a gradient; "
+                    "call .sum() or .mean() first, or pass gradient=."
+                )
+            seed = wrap(backend_of(t.array).ones_like(t.array))
+        elif seed.shape != t.shape:
+            raise ShapeError(f"gradient= must have shape {t.shape}, got {seed.shape}.")
+        roots.append(edge_of(t))
+        grads.append(seed if create_graph else seed.array)
+
+    within = None if targets is None else engine.paths_to(roots, set(targets))
+    keep = create_graph if retain_graph is None else retain_graph
+    with set_recording(create_graph):
+        found = engine.sweep(
+            roots,
+            grads,
+            keep=keep,
+            within=within,
+            wanted=targets or (),
+            differentiable=differentiable if create_graph else None,
+        )
+        seen = {id(g) for g in grads}
+        result: dict[Any, Tensor] = {}
+        for edge, flow in found.items():
+            if targets is not None and edge not in targets:
+                continue
+            if not create_graph:
+                if flow.__class__ not in backends:
+                    flow = backend_of(edge.array if not edge.seq else flow).asarray(flow)
+                if flow.base is not None or id(flow) in seen:
+                    flow = flow.copy()  # a view, or a gradient that others hold too
+                seen.add(id(flow))
+                flow = wrap(flow)
+            if not edge.seq:
+                for hook in getattr(edge, "_hooks", ()):
+                    flow = hook(flow)
+            result[edge] = flow
+    return result
+
+
+def differentiable(op: Op, grad: Tensor) -> Sequence[Any]:
+    """The gradients of the op's inputs as part of a graph: its own rule, run on Tensors; for a fused
+    op, whose kernels take arrays only, the gradients of its composed form."""
+    if not op.fused or op.plain_rule:
+        return op.backward(tensors, grad, *kept(op))  # type: ignore[no-any-return]
+    inputs: list[Any] = [None] * len(op.inputs)
+    for position, tensor in zip(op.positions, kept(op), strict=True):
+        if position < len(inputs):
+            inputs[position] = tensor
+    for i, (tensor, given) in enumerate(zip(inputs, op.given, strict=True)):
+        if tensor is None and given is not None:
+            # backward does not read it: no derivative depends on its value, so zeros serve
+            shape, dtype = given
+            zeros = op.xp.broadcast_to(op.xp.zeros((), dtype=dtype), shape)
+            inputs[i] = joined(zeros, op.inputs[i])
+    inputs = [apply(Alias(), t) if op.needs(i) else t for i, t in enumerate(inputs)]
+    y = copy(op).composed(tensors, *inputs)
+    sought = [t for i, t in enumerate(inputs) if op.needs(i)]
+    flows = iter(tensor_grad(y, sought, grad, create_graph=True, allow_unused=True))
+    return [next(flows) if op.needs(i) else None for i in range(len(inputs))]
+
+
+def kept(op: Op) -> list[Any]:
+    """What ``op`` kept for backward, as Tensors at their places in the graph."""
+    edges = (*op.inputs, op)
+    positions = op.positions or range(len(op.saved or ()))
+    return [
+        joined(array, edges[p]) if hasattr(array, "dtype") else array
+        for p, array in zip(positions, op.saved or (), strict=True)
+    ]
+
+
+def joined(array: Array, edge: Any) -> Tensor:
+    """``array`` as the Tensor that ``edge`` stands for."""
+    if edge is None:
+        return wrap(array)
+    if not edge.seq:
+        if edge.array is array:
+            return edge  # type: ignore[no-any-return]
+        alias = apply(Alias(), edge)  # the leaf was given another array since
+        alias.array = array
+        return alias
+    tensor = wrap(array)
+    tensor._op, tensor._requires_grad = edge, True
+    return tensor
+
+
+def edge_of(tensor: Tensor) -> Any:
+    """The node that stands for a tensor: the op that made it, or the leaf itself."""
+    return tensor._op or tensor
+
+
+def as_list(tensors: Any) -> list[Any]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+
+
+tensor_grad = grad
+
+
+class TensorNamespace:
+    """The third interpreter: NumPy's names over Tensors, so that formulas become graphs."""
+
+    abs = staticmethod(Tensor.abs)
+    amax = staticmethod(Tensor.amax)
+    amin = staticmethod(Tensor.amin)
+    any = staticmethod(Tensor.any)
+    all = staticmethod(Tensor.all)
+    argmax = staticmethod(Tensor.argmax)
+    argmin = staticmethod(Tensor.argmin)
+    broadcast_to = staticmethod(Tensor.expand)
+    clip = staticmethod(Tensor.clamp)
+    cos = staticmethod(Tensor.cos)
+    cosh = staticmethod(Tensor.cosh)
+    cumsum = staticmethod(Tensor.cumsum)
+    erf = staticmethod(Tensor.erf)
+    exp = staticmethod(Tensor.exp)
+    expm1 = staticmethod(Tensor.expm1)
+    flip = staticmethod(Tensor.flip)
+    floor = staticmethod(Tensor.floor)
+    isinf = staticmethod(Tensor.isinf)
+    log = staticmethod(Tensor.log)
+    log1p = staticmethod(Tensor.log1p)
+    matmul = staticmethod(Tensor.matmul)
+    maximum = staticmethod(Tensor.maximum)
+    minimum = staticmethod(Tensor.minimum)
+    sign = staticmethod(Tensor.sign)
+    sin = staticmethod(Tensor.sin)
+    sinh = staticmethod(Tensor.sinh)
+    sqrt = staticmethod(Tensor.sqrt)
+    tan = staticmethod(Tensor.tan)
+    tanh = staticmethod(Tensor.tanh)
+    transpose = staticmethod(Tensor.permute)
+    tril = staticmethod(Tensor.tril)
+    triu = staticmethod(Tensor.triu)
+
+    @staticmethod
+    def asarray(x: Any, dtype: Any = None) -> Tensor:
+        return x if isinstance(x, Tensor) else wrap(as_array(x, dtype))
+
+    @staticmethod
+    def astype(x: Tensor, dtype: Any) -> Tensor:
+        return x.to(dtype)
+
+    @staticmethod
+    def concatenate(arrays: Sequence[Tensor], axis: int = 0) -> Tensor:
+        return apply(Concatenate(axis), *arrays)
+
+    @staticmethod
+    def einsum(equation: str, *arrays: Tensor, optimize: bool = False) -> Tensor:
+        return apply(Einsum(equation), *arrays)
+
+    @staticmethod
+    def index_add(x: Tensor, index: Any, shape: Shape) -> Tensor:
+        return apply(IndexAdd(index, shape), x)
+
+    @staticmethod
+    def ones_like(x: Tensor) -> Tensor:
+        return wrap(backend_of(x.array).ones_like(x.array))
+
+    @staticmethod
+    def pad(x: Tensor, widths: Any, constant_values: float = 0.0) -> Tensor:
+        return apply(Pad(widths, constant_values), x)
+
+    @staticmethod
+    def scatter_add(x: Tensor, index: Any, axis: int, shape: Shape) -> Tensor:
+        return apply(ScatterAdd(axis, getattr(index, "array", index), shape), x)
+
+    @staticmethod
+    def stack(arrays: Sequence[Tensor], axis: int = 0) -> Tensor:
+        return apply(Concatenate(axis), *(a.unsqueeze(axis) for a in arrays))
+
+    @staticmethod
+    def take_along_axis(x: Tensor, index: Any, axis: int) -> Tensor:
+        return apply(Gather(axis, getattr(index, "array", index)), x)
+
+    @staticmethod
+    def where(condition: Any, a: Any, b: Any) -> Tensor:
+        return apply(Where(), condition, *promoted(a, b))
+
+    @staticmethod
+    def zeros_like(x: Tensor) -> Tensor:
+        return wrap(backend_of(x.array).zeros_like(x.array))
+
+
+tensors = TensorNamespace()
+
+
+class set_recording:
+    """``with set_recording(flag):`` operations are recorded, or not; see autograd.set_grad_enabled."""
+
+    __slots__ = ("flag", "token")
+
+    def __init__(self, flag: bool) -> None:
+        self.flag = flag
+
+    def __enter__(self) -> None:
+        self.token = recording.set(self.flag)
+
+    def __exit__(self, *error: Any) -> None:
+        recording.reset(self.token)
