@@ -66,6 +66,7 @@ class Backend(Namespace):
 
     name: str
     array_type: type
+    synchronous: bool = True  #: values can be looked at without waiting for a device
     ones: Callable[..., Any]
     zeros: Callable[..., Any]
     empty: Callable[..., Any]

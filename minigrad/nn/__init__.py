@@ -1,5 +1,66 @@
 """Modules, their parameters, and the functions behind them."""
 
+from minigrad.nn import functional, init
+from minigrad.nn.activation import (
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from minigrad.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from minigrad.nn.conv import Conv2d
+from minigrad.nn.dropout import Dropout, Dropout2d
+from minigrad.nn.linear import Flatten, Identity, Linear, Unflatten
+from minigrad.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+)
 from minigrad.nn.module import Buffer, Module, Parameter
+from minigrad.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from minigrad.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 
-__all__ = ["Buffer", "Module", "Parameter"]
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Buffer",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Dropout2d",
+    "Flatten",
+    "Identity",
+    "L1Loss",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "NLLLoss",
+    "Parameter",
+    "ParameterDict",
+    "ParameterList",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Unflatten",
+    "functional",
+    "init",
+]

@@ -1,0 +1,218 @@
+"""Normalization layers: BatchNorm averages over the batch, LayerNorm over the features of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigrad.creation import ones, tensor, zeros
+from minigrad.dtypes import int64
+from minigrad.engine import changed
+from minigrad.errors import ShapeError
+from minigrad.nn import functional as F
+from minigrad.nn import init
+from minigrad.nn.module import Buffer, Module, Parameter
+from minigrad.shapes import prod
+from minigrad.tensor import Tensor
+
+
+class _BatchNorm(Module):
+    """What BatchNorm1d and BatchNorm2d share: everything but the shapes they take."""
+
+    ndims: tuple[int, ...] = ()
+    shapes = ""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        fused: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats, self.fused = affine, track_running_stats, fused
+        place = {"device": device, "dtype": dtype}
+        if affine:
+            self.weight: Parameter | None = Parameter(ones(num_features, **place))
+        else:
+            self.register_parameter("weight", None)
+        if affine and bias:
+            self.bias: Parameter | None = Parameter(zeros(num_features, **place))
+        else:
+            self.register_parameter("bias", None)
+        self.running_mean: Tensor | None
+        self.running_var: Tensor | None
+        self.num_batches_tracked: Tensor | None
+        if track_running_stats:
+            self.running_mean = Buffer(zeros(num_features, **place))
+            self.running_var = Buffer(ones(num_features, **place))
+            self.num_batches_tracked = Buffer(tensor(0, dtype=int64, device=device))
+        else:
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                self.register_buffer(name, None)
+
+    def reset_running_stats(self) -> None:
+        """Forget what was seen: mean 0, variance 1, no batch."""
+        if self.running_mean is not None and self.running_var is not None:
+            init.zeros_(self.running_mean)
+            init.ones_(self.running_var)
+        if self.num_batches_tracked is not None:
+            init.zeros_(self.num_batches_tracked)
+
+    def reset_parameters(self) -> None:
+        """Forget everything: statistics, and γ = 1, β = 0."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize with the batch's statistics (train) or the running ones (eval)."""
+        self._check(input)
+        by_batch = self.training or self.running_mean is None
+        if by_batch and prod(input.shape) == self.num_features:
+            raise ValueError(
+                f"{type(self).__name__} needs more than one value per channel in train mode, got "
+                f"{input.shape}; use a larger batch or model.eval()."
+            )
+        track = self.training and self.num_batches_tracked is not None
+        share = self.momentum
+        if share is None:  # the cumulative average: every batch weighs the same
+            share = 1 / (int(self.num_batches_tracked) + 1) if track else 0.0  # type: ignore[arg-type]
+        y = F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            by_batch,
+            share,
+            self.eps,
+            fused=self.fused,
+        )
+        if track and self.num_batches_tracked is not None:
+            self.num_batches_tracked.array += 1  # only now: a forward that failed counts nothing
+            changed(self.num_batches_tracked.array)
+        return y
+
+    def _check(self, input: Tensor) -> None:
+        label, shape = f"{type(self).__name__}({self.num_features})", input.shape
+        if input.ndim not in self.ndims:
+            raise ShapeError(
+                f"{label} expects {self.shapes.format(self.num_features)}, got {shape}."
+            )
+        if shape[1] != self.num_features:
+            raise ShapeError(
+                f"{label} expects {self.shapes.format(self.num_features)}, got {shape}: channel "
+                f"axis 1 has {shape[1]}, not {self.num_features}."
+            )
+
+    def extra_repr(self) -> str:
+        """Its settings."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalization of (N, C) or (N, C, L): each feature C over the batch (and L).
+
+        y = γ (x - μ) / √(σ² + ε) + β
+
+    In train mode μ and σ² (biased) are those of the batch, and the running estimates follow:
+    running = (1 - momentum) · running + momentum · batch, with the *unbiased* variance. In eval mode
+    the running estimates normalise.
+
+    Args:
+        eps: keeps a constant feature from dividing by zero.
+        momentum: weight of the new batch; None: the average of all batches.
+            Differs: Keras' momentum 0.99 weighs the *old* estimate, so 0.1 here is 0.9 there.
+        affine: whether γ (``weight``) and β (``bias``) are learnt.
+        track_running_stats: False: the batch's statistics in eval mode, too.
+        bias: whether there is a β, where affine.
+        fused: one op, or (False) the same from primitives.
+    Raises:
+        ValueError: one value per channel in train mode.
+    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
+    """
+
+    ndims, shapes = (2, 3), "(N, {0}) or (N, {0}, L)"
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalization of images (N, C, H, W): each channel C over the batch and all places.
+
+    See BatchNorm1d. A batch of N images of H x W counts as m = N · H · W values of one channel
+    (section 3.2 of the paper), so there is one γ, β pair per channel, not per place.
+    """
+
+    ndims, shapes = (4,), "(N, {0}, H, W)"
+
+
+class LayerNorm(Module):
+    """Layer normalization: y = γ (x - μ) / √(σ² + ε) + β, μ and σ² of each sample over its features.
+
+    The same in train and eval mode, and for a batch of one: no sample depends on another.
+
+    Args:
+        normalized_shape: the last axes, over which to average; an int for one axis.
+        elementwise_affine: whether γ and β (of ``normalized_shape``) are learnt.
+        bias: whether there is a β.
+    Source: Ba, Kiros, Hinton (2016), arXiv:1607.06450.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        fused: bool = True,
+    ) -> None:
+        super().__init__()
+        shape = normalized_shape
+        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.eps, self.elementwise_affine, self.fused = eps, elementwise_affine, fused
+        place = {"device": device, "dtype": dtype}
+        self.weight: Parameter | None
+        self.bias: Parameter | None
+        if elementwise_affine:
+            self.weight = Parameter(ones(self.normalized_shape, **place))
+        else:
+            self.register_parameter("weight", None)
+        if elementwise_affine and bias:
+            self.bias = Parameter(zeros(self.normalized_shape, **place))
+        else:
+            self.register_parameter("bias", None)
+
+    def reset_parameters(self) -> None:
+        """γ = 1, β = 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each sample."""
+        return F.layer_norm(
+            input, self.normalized_shape, self.weight, self.bias, self.eps, fused=self.fused
+        )
+
+    def extra_repr(self) -> str:
+        """Its settings."""
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        )
