@@ -101,13 +101,14 @@ def sweep(
             if root.seq:
                 heappush(queue, (-root.seq, root))
 
+    owned: set[Edge] = set()  # whose gradient is a sum made here, free to be added to in place
     while queue:
         op = heappop(queue)[1]
         grad = pending.pop(op)
         if op.hooks is not None:
             for hook in op.hooks:
                 grad = hook(grad)
-        if op in wanted:
+        if wanted and op in wanted:
             result[op] = grad
             if within is not None and not within[op]:
                 continue
@@ -123,7 +124,7 @@ def sweep(
             flows = op.backward(op.xp, grad, *saved)
         else:
             flows = differentiable(op, grad)
-        if not keep:
+        if not keep and saved:
             op.free()
 
         broadcasts = op.broadcasts
@@ -132,12 +133,18 @@ def sweep(
                 continue
             if broadcasts and flow.shape != edge.shape:
                 flow = sum_to(flow, edge.shape)
-            if edge in pending:
-                pending[edge] = pending[edge] + flow  # used more than once: gradients add
-            else:
+            known = pending.get(edge)
+            if known is None:
                 pending[edge] = flow
                 if edge.seq:
                     heappush(queue, (-edge.seq, edge))
+            elif edge in owned:  # used more than once: gradients add
+                known += flow
+                pending[edge] = known
+            else:
+                pending[edge] = known + flow
+                if differentiable is None:
+                    owned.add(edge)
 
     result.update(pending)
     return result

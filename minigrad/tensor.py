@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from copy import copy
 from typing import Any
+from weakref import ref
 
 from minigrad import engine
 from minigrad.backends import backend_of, backends, for_device
@@ -175,7 +175,7 @@ class Tensor(Methods):
         if not self._requires_grad:
             raise GraphError("retain_grad() on a tensor that does not require a gradient.")
         if self._op is not None:
-            me = weakref.ref(self)
+            me = ref(self)
 
             def keep(grad: Tensor) -> None:
                 if (tensor := me()) is not None:
@@ -323,7 +323,8 @@ class Tensor(Methods):
         )
         if not tracked:
             with set_recording(False):
-                self._store(binary(op, self, *others).array)
+                out = binary(op, self, *others) if len(others) == 1 else apply(op, self, *others)
+                self._store(out.array)
             return self
         if self._op is None and self._requires_grad:
             raise GraphError(
@@ -337,7 +338,7 @@ class Tensor(Methods):
             )
         before = wrap(self.array.copy())  # the op may keep its input; that must not change
         before._op, before._requires_grad = self._op, self._requires_grad
-        out = binary(op, before, *others)
+        out = binary(op, before, *others) if len(others) == 1 else apply(op, before, *others)
         self._store(out.array)
         self._op, self._requires_grad = out._op, True
         return self
@@ -459,74 +460,77 @@ def apply(op: Op, *inputs: Any) -> Tensor:
     """
     arrays: list[Any] = []
     edges: list[Any] = []
-    wanted = constant = False
     xp: Any = None
+    wanted = constant = False
     for x in inputs:
+        edge = None
         if isinstance(x, Tensor):
             array = x.array
             if xp is None:
                 xp = backends[array.__class__]
             if x._requires_grad:
                 wanted = True
-                edges.append(x._op or x)
-            else:
-                constant = True
-                edges.append(None)
-                if op.floating and array.dtype.kind != "f":
-                    array = xp.astype(array, get_default_dtype())
+                edge = x._op or x
+            elif op.floating and array.dtype.kind != "f":
+                array = xp.astype(array, get_default_dtype())
             arrays.append(array)
         else:
-            constant = True
-            edges.append(None)
             arrays.append(x)
+        if edge is None:
+            constant = True
+        edges.append(edge)
     try:
         y = op.forward(xp, *arrays)
     except Exception as error:
         raise op.explain(error, arrays) from None
+    if not wanted or not recording.get():
+        return wrap(y if y.__class__ in backends else xp.asarray(y))
+    if op.view and inputs[0]._op is not None:
+        inputs[0]._op.viewed = True
+    constants = None
+    if constant:
+        constants = tuple(
+            None if e is not None else ref(x) if isinstance(x, Tensor) else x
+            for e, x in zip(edges, inputs, strict=True)
+        )
+    return grow(op, xp, tuple(edges), constants, arrays, y)
+
+
+def grow(
+    op: Op,
+    xp: Any,
+    edges: tuple[Any, ...],
+    constants: tuple[Any, ...] | None,
+    arrays: list[Any],
+    y: Array,
+) -> Tensor:
+    """Make ``op`` a node of the graph, and the Tensor whose value it is."""
     if y.__class__ not in backends:  # NumPy gives a scalar where the result has no axes
         y = xp.asarray(y)
-
-    tensor: Any = new_tensor(Tensor)
-    tensor.array = y
-    tensor.grad = None
-    if not wanted or not op.differentiable or not recording.get():
-        tensor._op = None
-        tensor._requires_grad = False
-        return tensor  # type: ignore[no-any-return]
-
-    tensor._op = op
-    tensor._requires_grad = True
     op.xp = xp
-    op.inputs = tuple(edges)
+    op.inputs = edges
     op.shape = y.shape
     op.dtype = y.dtype
-    op.hooks = None
     op.scope = scope.get()
     op.seq = clock()
     if op.fused:
-        op.given = [  # type: ignore[misc]
-            (a.shape, a.dtype) if a is not None else None for a in arrays
-        ]
+        op.given = [(a.shape, a.dtype) if a is not None else None for a in arrays]
+    if constants is not None:
+        op.constants = constants
+        for position, i in op.droppable:  # read only for a gradient that nobody wants
+            if edges[i] is None and position < len(arrays):
+                arrays[position] = None
     if op.keep is None:
         op.saved = ()
     else:
         arrays.append(y)
-        if constant and op.reads_for:  # an array read only for a gradient nobody wants is let go
-            for position, i in op.droppable:
-                if edges[i] is None:
-                    arrays[position] = None
         op.saved = op.keep(arrays)
-    op.constants = None
-    if constant:
-        op.constants = {
-            i: weakref.ref(x) if isinstance(x, Tensor) else x
-            for i, x in enumerate(inputs)
-            if edges[i] is None
-        }
-    if op.view:
-        made = inputs[0]._op
-        if made is not None:
-            made.viewed = True
+
+    tensor: Any = new_tensor(Tensor)
+    tensor.array = y
+    tensor._op = op
+    tensor._requires_grad = True
+    tensor.grad = None
     return tensor  # type: ignore[no-any-return]
 
 
@@ -551,14 +555,42 @@ def operand(x: Any) -> Any:
     raise TypeError(f"an operand must be a tensor or a number, got {type(x).__name__}.")
 
 
-def binary(op: Op, a: Any, b: Any = None) -> Tensor:
+def binary(op: Op, a: Any, b: Any) -> Tensor:
     """``apply`` for two operands that may differ in dtype, or be Python numbers."""
-    if b is None:
-        return apply(op, a)
-    if (isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype is b.array.dtype) or (
-        b.__class__ is float and a.array.dtype.kind == "f"
-    ):
-        return apply(op, a, b)
+    # Operands of one dtype, the way of almost every operator, spelt out: 3.9 us an op forward and
+    # backward against 4.7 through apply (16 x 16, NumPy's share 1.0; tests/benchmarks).
+    if isinstance(a, Tensor):
+        x = a.array
+        left = right = None
+        constants: Any = None
+        if isinstance(b, Tensor):
+            z = b.array
+            alike = x.dtype is z.dtype
+            if b._requires_grad:
+                right = b._op or b
+        else:
+            z = b
+            alike = (b.__class__ is float or b.__class__ is int) and x.dtype.kind == "f"
+        if a._requires_grad:
+            left = a._op or a
+        if alike and (left is not None or right is not None) and recording.get():
+            xp = backends[x.__class__]
+            try:
+                y = op.forward(xp, x, z)
+            except Exception as error:
+                raise op.explain(error, [x, z]) from None
+            if right is None:
+                constants = None, b if z is b else ref(b)
+                if z is b or x.shape == z.shape:
+                    op.broadcasts = False
+            else:
+                if left is None:
+                    constants = ref(a), None
+                if x.shape == z.shape:
+                    op.broadcasts = False
+            return grow(op, xp, (left, right), constants, [x, z], y)
+        if alike:
+            return apply(op, a, b)
     a, b = promoted(a, b)
     return apply(op, a, b)
 

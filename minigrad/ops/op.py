@@ -36,10 +36,9 @@ class Op:
     formula: ClassVar[str] = ""
     vjp: ClassVar[str] = ""
     name: ClassVar[str] = "op"  #: the class name in snake_case, for labels and messages
-    broadcasts: ClassVar[bool] = False  #: inputs broadcast; the engine sums gradients back
+    broadcasts: bool = False  #: inputs broadcast; the engine sums gradients back
     floating: ClassVar[bool] = False  #: integer inputs are first made floating, as in exp(3)
     view: ClassVar[bool] = False  #: the output shares the input's memory
-    differentiable: ClassVar[bool] = True  #: False: the output never carries a gradient
     reads_for: ClassVar[dict[str, int]] = {}  #: {"a": 1}: input a is read by gradient 1 alone
     reads: ClassVar[tuple[str, ...]] = ()  #: the names backward reads, from its signature
     positions: ClassVar[tuple[int, ...]] = ()  #: which of (*inputs, y) they are
@@ -52,9 +51,8 @@ class Op:
 
     # Set when the node joins a graph (tensor.apply).
     __slots__ = (
-        "constants",  # {i: weak reference or number} of the inputs that want no gradient, or None
+        "__dict__",  # an op's own attributes
         "dtype",  # of the output
-        "hooks",  # functions on the gradient of the output, or None
         "inputs",  # one an input: the Op that made it, the leaf Tensor, or None (no gradient)
         "saved",  # what backward reads; None once freed
         "scope",  # the module call the node was made in, or None
@@ -65,9 +63,7 @@ class Op:
     if TYPE_CHECKING:
         composed: Callable[..., Any]  # of Fused ops
         given: list[tuple[Any, Any] | None]  # of Fused ops
-        constants: dict[int, Any] | None
         dtype: Any
-        hooks: list[Any] | None
         inputs: tuple[Any, ...]
         saved: Sequence[Any] | None
         scope: Any
@@ -80,7 +76,10 @@ class Op:
     #: backward(xp, grad, *kept): the gradients of the inputs, one vector-Jacobian product.
     backward: Callable[..., Any]
 
-    viewed = False  # whether a view of the output was recorded
+    #: None, or one an input: a weak reference, or a number, where no gradient is wanted.
+    constants: tuple[Any, ...] | None = None
+    hooks: list[Any] | None = None  #: functions on the gradient of the output
+    viewed: bool = False  #: whether a view of the output was recorded
 
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "forward"):
