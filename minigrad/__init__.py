@@ -3,6 +3,7 @@
 from minigrad import autograd, backends, nn, ops
 from minigrad.autograd import (
     enable_grad,
+    grad,
     gradcheck,
     gradgradcheck,
     inference_mode,
@@ -196,7 +197,7 @@ from minigrad.generator import (
     manual_seed,
     set_rng_state,
 )
-from minigrad.tensor import Tensor, grad
+from minigrad.tensor import Tensor
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from minigrad.engine import recording
 from minigrad.gradcheck import gradcheck, gradgradcheck
-from minigrad.tensor import backward, grad
+from minigrad.gradients import backward, grad
 
 __all__ = [
     "backward",

@@ -23,6 +23,22 @@ Edge = Any  # an Op, or a leaf Tensor (whose ``seq`` is 0)
 #: Whether operations are recorded. A context variable: each thread and each task has its own.
 recording: ContextVar[bool] = ContextVar("minigrad_recording", default=True)
 
+
+class set_recording:
+    """``with set_recording(flag):`` operations are recorded, or not; see autograd.set_grad_enabled."""
+
+    __slots__ = ("flag", "token")
+
+    def __init__(self, flag: bool) -> None:
+        self.flag = flag
+
+    def __enter__(self) -> None:
+        self.token = recording.set(self.flag)
+
+    def __exit__(self, *error: Any) -> None:
+        recording.reset(self.token)
+
+
 #: One counter for what happens: the recording of an op, and a change in place. An array kept by an op
 #: has changed since exactly where the change has the larger number.
 clock = itertools.count(1).__next__

@@ -10,7 +10,8 @@ import numpy as np
 from minigrad.backends import backend_of
 from minigrad.dtypes import float64
 from minigrad.errors import DtypeError, GraphError
-from minigrad.tensor import Tensor, grad, wrap
+from minigrad.gradients import grad
+from minigrad.tensor import Tensor, wrap
 
 
 def gradcheck(

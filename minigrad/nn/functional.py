@@ -15,8 +15,9 @@ from minigrad.engine import changed
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.functions import where
 from minigrad.generator import rng_of
+from minigrad.namespace import tensors
 from minigrad.shapes import as_axis, as_pair, kept_shape, prod, same_padding
-from minigrad.tensor import Tensor, apply, tensors, wrap
+from minigrad.tensor import Tensor, apply, wrap
 
 Pair = int | Sequence[int]
 Reduction = Literal["mean", "sum", "none"]

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from minigrad.engine import set_recording
 from minigrad.errors import ShapeError
 from minigrad.generator import Generator, rng_of
-from minigrad.tensor import Tensor, set_recording
+from minigrad.tensor import Tensor
 
 Fill = TypeVar("Fill", bound=Callable[..., Any])
 

@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from minigrad.backends import backend_of
+from minigrad.engine import set_recording
 from minigrad.errors import CheckpointError
-from minigrad.tensor import Tensor, parse_to, scope, set_recording, wrap
+from minigrad.tensor import Tensor, parse_to, scope, wrap
 
 
 class Parameter(Tensor):

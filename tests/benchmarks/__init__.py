@@ -1,0 +1,1 @@
+"""``python -m tests.benchmarks``: minigrad against its peers. It compares; it never fails a test."""
