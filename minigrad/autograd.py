@@ -1,4 +1,6 @@
-"""Gradients on request: backward, grad, recording switched on and off, and checks by finite differences."""
+"""Gradients on request: backward, grad, recording switched on and off, and checks by finite
+differences.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ class _Recording(ContextDecorator):
 
 
 class no_grad(_Recording):  # noqa: N801 - PyTorch's name
-    """Within, nothing is recorded: results do not require gradients, and no memory is kept for them.
+    """Within, nothing is recorded: results do not require gradients, and no memory is kept for
+    them.
 
     Example:
         >>> from minigrad import ones
@@ -83,7 +86,9 @@ class inference_mode(_Recording):  # noqa: N801 - PyTorch's name
 
 
 class set_grad_enabled:  # noqa: N801 - PyTorch's name
-    """Switch recording at once, ``set_grad_enabled(False)``; or for a block, ``with set_grad_enabled(flag):``."""
+    """Switch recording at once, ``set_grad_enabled(False)``; or for a block, ``with
+    set_grad_enabled(flag):``.
+    """
 
     def __init__(self, mode: bool) -> None:
         self._token = recording.set(bool(mode))

@@ -1,7 +1,7 @@
 """The engine: gradients flow backward over the graph of ops, each op after everything that used it.
 
-It knows ops and arrays, not Tensors: with ``differentiable`` in place of an op's own rule the very same
-sweep runs on Tensors, and the gradients it returns can be differentiated again.
+It knows ops and arrays, not Tensors: with ``differentiable`` in place of an op's own rule the very
+same sweep runs on Tensors, and the gradients it returns can be differentiated again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Edge = Any  # an Op, or a leaf Tensor (whose ``seq`` is 0)
 recording: ContextVar[bool] = ContextVar("minigrad_recording", default=True)
 
 
-class set_recording:
-    """``with set_recording(flag):`` operations are recorded, or not; see autograd.set_grad_enabled."""
+class set_recording:  # noqa: N801 - named as autograd.set_grad_enabled, its public form
+    """``with set_recording(flag):`` operations are recorded, or not."""
 
     __slots__ = ("flag", "token")
 
@@ -39,8 +39,8 @@ class set_recording:
         recording.reset(self.token)
 
 
-#: One counter for what happens: the recording of an op, and a change in place. An array kept by an op
-#: has changed since exactly where the change has the larger number.
+#: One counter for what happens: the recording of an op, and a change in place. An array kept by an
+#: op has changed since exactly where the change has the larger number.
 clock = itertools.count(1).__next__
 _last_change = 0
 _changes: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> when, weak ref
@@ -77,9 +77,9 @@ def check_unchanged(op: Op) -> None:
     for name, array in zip(names, op.saved or (), strict=True):
         if hasattr(array, "base") and version(array) > op.seq:
             raise GraphError(
-                f"{type(op).__name__} needs {name}, of shape {tuple(array.shape)}, for its gradient "
-                f"({op.vjp}), but it was changed in place after the forward pass; make the change on "
-                "a copy (x = x + 1 instead of x += 1), or after backward()."
+                f"{type(op).__name__} needs {name}, of shape {tuple(array.shape)}, for its "
+                f"gradient ({op.vjp}), but it was changed in place after the forward pass; make the "
+                "change on a copy (x = x + 1 instead of x += 1), or after backward()."
             )
 
 

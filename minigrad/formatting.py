@@ -1,7 +1,7 @@
 """How tensors print: the layout of PyTorch, so that what is learnt from either reads the same.
 
-Floats get 4 digits, whole numbers a bare point, very large or small ranges scientific notation; more
-than 1000 elements are summarised to 3 at each end of every axis.
+Floats get 4 digits, whole numbers a bare point, very large or small ranges scientific notation;
+more than 1000 elements are summarised to 3 at each end of every axis.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def set_printoptions(
     linewidth: int | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Digits after the point, elements before summarising, elements at each end, width of a line."""
+    """Digits after the point, elements before summarising and at each end, width of a line."""
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems}
     for name, value in {**given, "linewidth": linewidth}.items():
         if value is not None:

@@ -25,8 +25,8 @@ def gradcheck(
 ) -> bool:
     """Whether the gradients of ``func`` agree with central differences, entry by entry.
 
-    Every output is weighed with fixed random numbers: an unweighted sum would let wrong rules pass where
-    gradients cancel, as behind a BatchNorm, whose outputs add up to a constant.
+    Every output is weighed with fixed random numbers: an unweighted sum would let wrong rules pass
+    where gradients cancel, as behind a BatchNorm, whose outputs add up to a constant.
 
     Args:
         func: takes Tensors, returns a Tensor or several.
@@ -97,7 +97,9 @@ def gradgradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """``gradcheck`` of the gradients of ``func``, with respect to its inputs and the output's gradient."""
+    """``gradcheck`` of the gradients of ``func``, with respect to its inputs and the output's
+    gradient.
+    """
     args = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     slots = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.requires_grad]
     sample = func(*args)

@@ -1,6 +1,7 @@
 """How gradients are asked for: backward and grad, to any order.
 
-What is done here is done with Tensors only through their own methods, so that Tensor can build on it.
+What is done here is done with Tensors only through their own methods, so that Tensor can build on
+it.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ gradients_of = grad  # under a name that rules, whose argument is called grad, l
 
 
 def differentiable(op: Op, grad: Tensor) -> Sequence[Any]:
-    """The gradients of the op's inputs as part of a graph: its own rule, run on Tensors; for a fused
-    op, whose kernels take arrays only, the gradients of its composed form."""
+    """The gradients of the op's inputs as part of a graph: its own rule, run on Tensors; for a
+    fused op, whose kernels take arrays only, the gradients of its composed form."""
     if not op.fused or op.plain_rule:
         return op.backward(namespace, grad, *kept(op, grad))  # type: ignore[no-any-return]
     inputs: list[Any] = [None] * len(op.inputs)

@@ -1,4 +1,6 @@
-"""The third interpreter: NumPy's names over Tensors, so that a formula run on Tensors becomes a graph."""
+"""The third interpreter: NumPy's names over Tensors, so that a formula run on Tensors becomes a
+graph.
+"""
 
 from __future__ import annotations
 

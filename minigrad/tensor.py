@@ -29,9 +29,9 @@ Array = Any
 class Tensor(Methods):
     """An array with, where asked for, the graph of the operations that made it.
 
-    ``array`` is the raw NumPy or CuPy array; ``grad`` the gradient that backward() left. Its operators
-    and methods are PyTorch's (``methods.py``); NumPy's ``axis``/``keepdims`` are accepted beside
-    ``dim``/``keepdim``.
+    ``array`` is the raw NumPy or CuPy array; ``grad`` the gradient that backward() left. Its
+    operators and methods are PyTorch's (``methods.py``); NumPy's ``axis``/``keepdims`` are
+    accepted beside ``dim``/``keepdim``.
 
     Example:
         >>> x = Tensor([1.0, 2.0], requires_grad=True)
@@ -60,14 +60,17 @@ class Tensor(Methods):
 
     @property
     def shape(self) -> Shape:
+        """The length of each axis."""
         return tuple(self.array.shape)
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return int(self.array.ndim)
 
     @property
     def dtype(self) -> Dtype:
+        """The type of the elements, such as ``minigrad.float32``."""
         return self.array.dtype  # type: ignore[no-any-return]
 
     @property
@@ -179,8 +182,8 @@ class Tensor(Methods):
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call ``hook(grad)`` in every backward pass, when this tensor's gradient is complete.
 
-        What it returns, unless None, replaces the gradient. The result removes the hook when called;
-        it has a ``remove`` method of the same effect, as in PyTorch.
+        What it returns, unless None, replaces the gradient. The result removes the hook when
+        called; it has a ``remove`` method of the same effect, as in PyTorch.
         """
         if not self._requires_grad:
             raise GraphError("register_hook() on a tensor that does not require a gradient.")
@@ -273,7 +276,8 @@ class Tensor(Methods):
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """This tensor in another dtype, on another device, or both; itself where nothing changes.
 
-        ``x.to("cuda")``, ``x.to(minigrad.float64)``, ``x.to("cpu", minigrad.float32)``, ``x.to(other)``.
+        ``x.to("cuda")``, ``x.to(minigrad.float64)``, ``x.to("cpu", minigrad.float32)``,
+        ``x.to(other)``.
         """
         device, dtype = parse_to(args, kwargs)
         out = self
@@ -285,7 +289,7 @@ class Tensor(Methods):
                 out = apply(backend.transfer_op(name), out)
         return out.clone() if kwargs.get("copy") and out is self else out
 
-    # ---- copies and pickles -----------------------------------------------------------------------
+    # ---- copies and pickles ---------------------------------------------------------------------
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._op is not None:
@@ -306,7 +310,7 @@ class Tensor(Methods):
         host = backend_of(self.array).to_host(self.array)
         return rebuild, (type(self), host, self.device, self._requires_grad)
 
-    # ---- changes in place ---------------------------------------------------------------------------
+    # ---- changes in place -----------------------------------------------------------------------
 
     def _change(self, op: Op, *others: Any) -> Tensor:
         """``self <- op(self, *others)`` in place, recorded where a gradient flows."""
@@ -377,6 +381,7 @@ class RemovableHandle:
         self._hooks, self._hook = hooks, hook
 
     def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
 
@@ -406,7 +411,9 @@ def rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool) ->
 
 
 def as_array(data: Any, dtype: Any = None) -> Array:
-    """An array from numbers, nested sequences, arrays or Tensors; Python floats take the default dtype."""
+    """An array from numbers, nested sequences, arrays or Tensors; Python floats take the default
+    dtype.
+    """
     if isinstance(data, Tensor):
         data = data.array
     elif isinstance(data, list | tuple) and any(isinstance(d, Tensor) for d in data):

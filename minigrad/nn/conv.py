@@ -16,7 +16,8 @@ Pair = F.Pair
 
 
 class Conv2d(Module):
-    """Two-dimensional cross-correlation: y[o] = Σ_c Σ_ij w[o, c, i, j] · x[c] shifted by (i, j) + b[o].
+    """Two-dimensional cross-correlation: y[o] = Σ_c Σ_ij w[o, c, i, j] · x[c] shifted by (i, j) +
+    b[o].
 
     Shapes: x (N, in_channels, H, W) or without N, y (N, out_channels, oh, ow) with
     oh = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1;
@@ -24,9 +25,10 @@ class Conv2d(Module):
     U(-k, k) with k = 1 / √(in_channels / groups · kh · kw).
 
     Args:
-        padding: border on each side, or ``"same"`` (the size stays, stride 1) or ``"valid"`` (none).
-        groups: independent parts of the channels; groups=in_channels is a depthwise convolution.
-        padding_mode: what stands in the border: ``"zeros"``, ``"reflect"``, ``"replicate"``,
+        padding: border on each side, or ``"same"`` (the size stays, stride 1) or ``"valid"``
+        (none). groups: independent parts of the channels; groups=in_channels is a depthwise
+        convolution. padding_mode: what stands in the border: ``"zeros"``, ``"reflect"``,
+        ``"replicate"``,
             ``"circular"``.
         fused: one op, or (False) kh · kw shifted products.
     """

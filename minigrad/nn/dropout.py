@@ -8,7 +8,8 @@ from minigrad.tensor import Tensor
 
 
 class Dropout(Module):
-    """In train mode each element becomes 0 with probability p, else x / (1 - p); eval mode passes x.
+    """In train mode each element becomes 0 with probability p, else x / (1 - p); eval mode passes
+    x.
 
     Source: Srivastava et al. (2014), JMLR 15, 1929-1958.
     """

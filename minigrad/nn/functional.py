@@ -1,4 +1,6 @@
-"""The functions behind the modules, with PyTorch's names and arguments: state comes in as arguments."""
+"""The functions behind the modules, with PyTorch's names and arguments: state comes in as
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ Reduction = Literal["mean", "sum", "none"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-# ---- linear and convolution -------------------------------------------------------------------------
+# ---- linear and convolution ---------------------------------------------------------------------
 
 
 def linear(
@@ -140,7 +142,7 @@ def pad(
     return input
 
 
-# ---- normalization ------------------------------------------------------------------------------------
+# ---- normalization ------------------------------------------------------------------------------
 
 
 def batch_norm(
@@ -157,9 +159,11 @@ def batch_norm(
 ) -> Tensor:
     """y = γ (x - μ) / √(σ² + ε) + β for each channel.
 
-    With ``training`` (or without running estimates) μ and σ² are the mean and the *biased* variance of
-    the batch, over every axis but 1; running estimates that are given move towards them, in place:
-        running = (1 - momentum) · running + momentum · batch        (σ² as m / (m - 1) σ²: *unbiased*)
+    With ``training`` (or without running estimates) μ and σ² are the mean and the *biased*
+    variance of the batch, over every axis but 1; running estimates that are given move towards
+    them, in place:
+        running = (1 - momentum) · running + momentum · batch        (σ² as m / (m - 1) σ²:
+        *unbiased*)
     Otherwise μ and σ² are the running estimates.
 
     Shapes: input (N, C, ...), everything else (C,).
@@ -234,7 +238,7 @@ def layer_norm(
     return _run(ops.LayerNorm(shape, eps), fused, input, weight, bias)
 
 
-# ---- activations ----------------------------------------------------------------------------------------
+# ---- activations --------------------------------------------------------------------------------
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -315,7 +319,7 @@ def _masked(input: Tensor, p: float, shape: tuple[int, ...], inplace: bool) -> T
     return apply(ops.Dropout(p), input, drawn)
 
 
-# ---- pooling ----------------------------------------------------------------------------------------------
+# ---- pooling ------------------------------------------------------------------------------------
 
 
 def max_pool2d(
@@ -381,8 +385,8 @@ def avg_pool2d(
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over windows that divide the image into ``output_size`` parts, as evenly as they come.
 
-    Part i of n over a length L covers floor(i L / n) to ceil((i + 1) L / n). That is a linear map of
-    each axis, so it is computed as one: A x Bᵀ.
+    Part i of n over a length L covers floor(i L / n) to ceil((i + 1) L / n). That is a linear map
+    of each axis, so it is computed as one: A x Bᵀ.
     """
     h, w = input.shape[-2:]
     wanted = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
@@ -417,7 +421,7 @@ def _pool_sizes(
     dilation: tuple[int, int],
     ceil_mode: bool,
 ) -> tuple[tuple[int, int], Pads]:
-    """The output's size, and the border on each side (larger at the end where ceil_mode needs it)."""
+    """The output's size, and the border on each side (larger at the end for ceil_mode)."""
     if input.ndim not in (3, 4):
         raise ShapeError(f"pooling expects (N, C, H, W) or (C, H, W), got {input.shape}.")
     sizes, pads = [], []
@@ -444,7 +448,7 @@ def _pool_sizes(
     return (sizes[0], sizes[1]), (pads[0], pads[1])
 
 
-# ---- losses -------------------------------------------------------------------------------------------------
+# ---- losses -------------------------------------------------------------------------------------
 
 
 def cross_entropy(
@@ -615,7 +619,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return (tensor.unsqueeze(-1) == classes).long()
 
 
-# ---- shared ---------------------------------------------------------------------------------------------------
+# ---- shared -------------------------------------------------------------------------------------
 
 
 def _run(op: Any, fused: bool, *inputs: Any) -> Tensor:

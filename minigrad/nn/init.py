@@ -154,7 +154,7 @@ def xavier_uniform_(
 
 @_unrecorded
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """N(0, std²), std = gain √(2 / (fan_in + fan_out)). Source: Glorot and Bengio (2010), eq. 12."""
+    """N(0, std²), std = gain √(2 / (fan_in + fan_out)). Source: Glorot, Bengio (2010), eq. 12."""
     std = gain * sqrt(2.0 / sum(_fans(tensor)))
     return tensor.normal_(0.0, std, generator=generator)
 

@@ -1,4 +1,4 @@
-"""Module: a piece of a model, with its state by name. Parameter and Buffer: the two kinds of state."""
+"""Module: a piece of a model, with its state by name. Parameter, Buffer: two kinds of state."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class Call:
 class Module:
     """Base class of everything with parameters.
 
-    A subclass sets parameters, buffers and other modules as attributes in ``__init__`` and computes in
-    ``forward``; calling the module calls ``forward`` between its hooks.
+    A subclass sets parameters, buffers and other modules as attributes in ``__init__`` and
+    computes in ``forward``; calling the module calls ``forward`` between its hooks.
 
     Example:
         >>> from minigrad import nn
@@ -294,7 +294,7 @@ class Module:
     # ---- modes ----------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Module:
-        """Train mode for this module and everything in it: BatchNorm uses its batch, Dropout drops."""
+        """Train mode for everything in here: BatchNorm uses its batch, Dropout drops."""
         if not isinstance(mode, bool):
             raise ValueError(f"train() takes True or False, got {mode!r}.")
         for module in self.modules():
@@ -319,7 +319,7 @@ class Module:
             else:
                 p.grad = wrap(backend_of(p.grad.array).zeros_like(p.grad.array))
 
-    # ---- device and dtype -------------------------------------------------------------------------
+    # ---- device and dtype -----------------------------------------------------------------------
 
     def to(self, *args: Any, **kwargs: Any) -> Module:
         """Move every parameter and buffer, in place; a dtype applies to the floating ones only."""
@@ -361,7 +361,7 @@ class Module:
             "cuda" if device is None else f"cuda:{device}" if str(device).isdigit() else device
         )
 
-    # ---- calls ------------------------------------------------------------------------------------
+    # ---- calls ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer = scope.get()
@@ -385,14 +385,16 @@ class Module:
             scope.reset(token)
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
-        """Call ``hook(module, args)`` before ``forward``; what it returns replaces the arguments."""
+        """Call ``hook(module, args)`` before ``forward``; its result replaces the arguments."""
         return ModuleHandle(self._forward_pre_hooks, hook)
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
-        """Call ``hook(module, args, output)`` after ``forward``; what it returns replaces the output."""
+        """Call ``hook(module, args, output)`` after ``forward``; what it returns replaces the
+        output.
+        """
         return ModuleHandle(self._forward_hooks, hook)
 
-    # ---- state dict ---------------------------------------------------------------------------------
+    # ---- state dict -----------------------------------------------------------------------------
 
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
         """Every parameter and persistent buffer by its path; they share memory with the model."""
@@ -444,7 +446,7 @@ class Module:
                         own[key].copy_(value)
         return LoadResult(missing, unexpected)
 
-    # ---- printing -----------------------------------------------------------------------------------
+    # ---- printing -------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of ``repr``; a subclass says its settings."""
@@ -464,7 +466,7 @@ class Module:
         lines = ([extra] if extra else []) + children
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
 
-    # ---- copies and pickles ---------------------------------------------------------------------------
+    # ---- copies and pickles ---------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__.copy()
@@ -484,6 +486,7 @@ class ModuleHandle:
         hooks[self._key] = hook
 
     def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
         self._hooks.pop(self._key, None)
 
     def __enter__(self) -> ModuleHandle:

@@ -1,4 +1,4 @@
-"""Normalization layers: BatchNorm averages over the batch, LayerNorm over the features of a sample."""
+"""Normalization layers: BatchNorm averages over the batch, LayerNorm over a sample's features."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ class _BatchNorm(Module):
         track = self.training and self.num_batches_tracked is not None
         share = self.momentum
         if share is None:  # the cumulative average: every batch weighs the same
-            share = 1 / (int(self.num_batches_tracked) + 1) if track else 0.0  # type: ignore[arg-type]
+            seen = self.num_batches_tracked
+            share = 0.0 if seen is None else 1 / (int(seen) + 1)
         y = F.batch_norm(
             input,
             self.running_mean,
@@ -129,8 +130,8 @@ class BatchNorm1d(_BatchNorm):
         y = γ (x - μ) / √(σ² + ε) + β
 
     In train mode μ and σ² (biased) are those of the batch, and the running estimates follow:
-    running = (1 - momentum) · running + momentum · batch, with the *unbiased* variance. In eval mode
-    the running estimates normalise.
+    running = (1 - momentum) · running + momentum · batch, with the *unbiased* variance. In eval
+    mode the running estimates normalise.
 
     Args:
         eps: keeps a constant feature from dividing by zero.
@@ -159,7 +160,8 @@ class BatchNorm2d(_BatchNorm):
 
 
 class LayerNorm(Module):
-    """Layer normalization: y = γ (x - μ) / √(σ² + ε) + β, μ and σ² of each sample over its features.
+    """Layer normalization: y = γ (x - μ) / √(σ² + ε) + β, μ and σ² of each sample over its
+    features.
 
     The same in train and eval mode, and for a batch of one: no sample depends on another.
 

@@ -1,1 +1,1 @@
-"""``python -m tests.benchmarks``: minigrad against its peers. It compares; it never fails a test."""
+"""``python -m tests.benchmarks``: minigrad against its peers. It compares and never fails."""
