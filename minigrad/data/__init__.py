@@ -7,18 +7,23 @@ from minigrad.data.idx import read_idx
 from minigrad.data.loader import DataLoader, default_collate
 from minigrad.data.mnist import MNIST, load_mnist
 from minigrad.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from minigrad.data.transforms import Compose, Normalize, Standardize, Transform
 
 __all__ = [
     "MNIST",
     "BatchSampler",
+    "Compose",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "Normalize",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
+    "Standardize",
     "Subset",
     "TensorDataset",
+    "Transform",
     "default_collate",
     "load_cifar10",
     "load_digits",
