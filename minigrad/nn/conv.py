@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
 from minigrad.creation import empty
 from minigrad.nn import functional as F
 from minigrad.nn import init
+from minigrad.nn.functional.conv import conv_padding
 from minigrad.nn.module import Module, Parameter
 from minigrad.shapes import as_pair
 from minigrad.tensor import Tensor
 
-Pair = F.Pair
+Pair = int | Sequence[int]
 
 
 class Conv2d(Module):
@@ -64,7 +66,7 @@ class Conv2d(Module):
         self.stride, self.dilation = as_pair(stride, "stride"), as_pair(dilation, "dilation")
         self.padding = padding if isinstance(padding, str) else as_pair(padding, "padding")
         self.padding_mode, self.fused = padding_mode, fused
-        F.conv_padding(self.padding, self.kernel_size, self.stride, self.dilation)
+        conv_padding(self.padding, self.kernel_size, self.stride, self.dilation)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter(empty(shape, device=device, dtype=dtype))
         if bias:
@@ -84,7 +86,7 @@ class Conv2d(Module):
         """The weighted sums at every place."""
         padding: Any = self.padding
         if self.padding_mode != "zeros":
-            (top, bottom), (left, right) = F.conv_padding(
+            (top, bottom), (left, right) = conv_padding(
                 padding, self.kernel_size, self.stride, self.dilation
             )
             input, padding = F.pad(input, (left, right, top, bottom), self.padding_mode), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.nn import functional as F
+from minigrad.nn.functional.loss import Reduction, check_reduction
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
@@ -12,7 +13,7 @@ from minigrad.tensor import Tensor
 class _Loss(Module):
     def __init__(self, reduction: Any = "mean") -> None:
         super().__init__()
-        F._check_reduction(reduction)
+        check_reduction(reduction)
         self.reduction: Any = reduction
 
 
@@ -23,7 +24,7 @@ class CrossEntropyLoss(_Loss):
         self,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: F.Reduction = "mean",
+        reduction: Reduction = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
@@ -44,7 +45,7 @@ class NLLLoss(_Loss):
         self,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: F.Reduction = "mean",
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__(reduction)
         self.register_buffer("weight", weight)
@@ -74,7 +75,7 @@ class L1Loss(_Loss):
 class BCELoss(_Loss):
     """-(t ln p + (1 - t) ln(1 - p)) for probabilities."""
 
-    def __init__(self, weight: Tensor | None = None, reduction: F.Reduction = "mean") -> None:
+    def __init__(self, weight: Tensor | None = None, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
         self.register_buffer("weight", weight)
 
@@ -89,7 +90,7 @@ class BCEWithLogitsLoss(_Loss):
     def __init__(
         self,
         weight: Tensor | None = None,
-        reduction: F.Reduction = "mean",
+        reduction: Reduction = "mean",
         pos_weight: Tensor | None = None,
     ) -> None:
         super().__init__(reduction)

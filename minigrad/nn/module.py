@@ -364,6 +364,7 @@ class Module:
     # ---- calls ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``forward`` between its hooks; an error says where in the model it arose."""
         outer = scope.get()
         token = scope.set(Call(outer, weakref.ref(self)))
         try:

@@ -9,7 +9,7 @@ from minigrad.nn import functional as F
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 
-Pair = F.Pair
+Pair = int | Sequence[int]
 
 
 class MaxPool2d(Module):
