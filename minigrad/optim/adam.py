@@ -1,0 +1,163 @@
+"""Adam and AdamW: momentum and RMSprop together, both corrected for beginning at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minigrad.backends import backend_of
+from minigrad.optim.optimizer import Group, Optimizer, Params, State, in_range
+
+
+class Adam(Optimizer):
+    """Adam: adaptive moment estimation.
+
+    ::
+
+        g <- g + lambda w                        weight decay (coupled: an L2 penalty)
+        w <- w - lr lambda w                     instead, with decoupled_weight_decay
+        m <- beta1 m + (1 - beta1) g             the mean gradient
+        v <- beta2 v + (1 - beta2) g^2           its mean square
+        u <- max(u, v)                           amsgrad: u takes the place of v below
+        m_hat = m / (1 - beta1^t)                m and v begin at 0 and are too small at first:
+        v_hat = v / (1 - beta2^t)                t steps hold only 1 - beta^t of the weights
+        w <- w - lr m_hat / (sqrt(v_hat) + eps)
+
+    The first step is lr in every coordinate, up or down; later ones are seldom longer, which is
+    what makes lr easy to choose.
+
+    Args:
+        params: what to optimize; see ``Optimizer``.
+        lr: step size, about the distance a coordinate moves in one step.
+        betas: (beta1, beta2), the shares of the old averages that are kept: windows of about 10 and
+            1000 steps.
+        eps: keeps the root away from 0; it stands outside the corrected root.
+        weight_decay: lambda.
+        amsgrad: divide by the largest v so far, so that steps never grow back.
+        maximize: climb instead: g <- -g before everything else.
+        decoupled_weight_decay: shrink the weights directly; in the gradient, lambda w would be
+            divided by the root like everything else, and large weights with large gradients hardly
+            decay.
+
+    Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; amsgrad: Reddi, Kale and Kumar
+        (2018), arXiv:1904.09237, algorithm 2 (which has no bias correction); decoupled decay:
+        Loshchilov and Hutter (2019), arXiv:1711.05101, algorithm 2.
+    Differs: Keras and TensorFlow add their epsilon (1e-7) to the uncorrected root, the "epsilon
+        hat" of the paper's section 2: at step t it acts like eps / sqrt(1 - beta2^t) here, 32 times
+        as much at the first. MLX leaves the bias correction out unless asked for; the first step is
+        then (1 - beta1) / sqrt(1 - beta2) = 3.2 times lr.
+
+    Example:
+        >>> from minigrad import Tensor
+        >>> w = Tensor([4.0, -0.02], requires_grad=True)
+        >>> (w * w).sum().backward()
+        >>> Adam([w], lr=0.01).step()
+        >>> w  # the first step is lr, whatever the size of the gradient
+        tensor([ 3.9900, -0.0100], requires_grad=True)
+    """
+
+    keeps = ("step", "exp_avg", "exp_avg_sq")
+    may_keep = ("max_exp_avg_sq",)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def check(self, group: Group) -> None:
+        """Raise where a setting is out of range."""
+        in_range(group, "lr", "eps", "weight_decay")
+        betas = group["betas"]
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ValueError(f"betas must be a pair (beta1, beta2), got {betas!r}.")
+        in_range({"betas[0]": betas[0], "betas[1]": betas[1]}, "betas[0]", "betas[1]", below=1)
+
+    def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
+        """One step of one parameter."""
+        beta1, beta2 = group["betas"]
+        backend_of(param).adam_update(
+            param,
+            grad,
+            m=self.average(state, "exp_avg", param),
+            v=self.average(state, "exp_avg_sq", param),
+            v_max=self.average(state, "max_exp_avg_sq", param) if group["amsgrad"] else None,
+            lr=float(group["lr"]),
+            beta1=float(beta1),
+            beta2=float(beta2),
+            eps=float(group["eps"]),
+            t=self.count(state),
+            weight_decay=float(group["weight_decay"]),
+            decoupled=group["decoupled_weight_decay"],
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.01 by default.
+
+    ::
+
+        w <- w - lr lambda w
+        w <- w - lr m_hat / (sqrt(v_hat) + eps)       m_hat, v_hat as in Adam, of g alone
+
+    Every weight shrinks by the same share lr lambda a step, however large its gradients are.
+
+    Args:
+        params: what to optimize; see ``Optimizer``.
+        lr: step size.
+        betas: (beta1, beta2), the shares of the old averages that are kept.
+        eps: keeps the root away from 0.
+        weight_decay: lambda.
+        amsgrad: divide by the largest v so far.
+        maximize: climb instead.
+
+    Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization", arXiv:1711.05101,
+        algorithm 2.
+    Differs: in the paper the decay is eta_t lambda w, with the schedule eta_t but without the step
+        size alpha; here and in PyTorch it is lr lambda w: when lr changes, so does the decay.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+        )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As ``Optimizer.load_state_dict``; from a state of Adam, too: the decay is decoupled."""
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True
