@@ -579,7 +579,7 @@ class Methods:
         if p == 1:
             return self.abs().sum(dim, keepdim)
         if p == 2:
-            return (self * self).sum(dim, keepdim).sqrt()
+            return self._apply(ops.Norm(self._axes(dim, None), keepdim), self)
         return self.abs().pow(p).sum(dim, keepdim).pow(1 / p)
 
     def _axes(self, dim: Dim, axis: Dim) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ from minigrad.ops.matmul import Einsum, Linear, MatMul
 from minigrad.ops.norm import BatchNorm, BatchNormInference, LayerNorm
 from minigrad.ops.op import Fused, Op
 from minigrad.ops.pool import AvgPool2d, MaxPool2d
-from minigrad.ops.reduce import Amax, Amin, CumSum, LogSumExp, Mean, Prod, Std, Sum, Var
+from minigrad.ops.reduce import Amax, Amin, CumSum, LogSumExp, Mean, Norm, Prod, Std, Sum, Var
 from minigrad.ops.shape import Concatenate, Expand, Flip, Pad, Reshape, Transpose, Triangle
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "Minimum",
     "Mul",
     "Neg",
+    "Norm",
     "Op",
     "Pad",
     "Pow",

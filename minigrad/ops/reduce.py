@@ -187,6 +187,21 @@ class LogSumExp(Reduction):
         return (self.stretch(xp, grad) * xp.where(finite, share, 0.0 * share),)
 
 
+class Norm(Reduction):
+    """The Euclidean norm √Σ x²; where it is 0 its gradient is 0, as in PyTorch."""
+
+    formula, vjp = "y = √Σ x²", "dx = dy · x / y"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        return xp.sqrt((x * x).sum(axis=self.axes, keepdims=self.keepdim))
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        flat = y == 0
+        slope = xp.where(flat, 0.0, grad / xp.where(flat, 1.0, y))
+        return (self.stretch(xp, slope) * x,)
+
+
 class CumSum(Op):
     """Running sums along one axis."""
 

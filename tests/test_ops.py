@@ -1,0 +1,634 @@
+"""Every row of tests/cases.py, on every backend: derivatives, dtypes, shapes, kernels, PyTorch."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
+
+import minigrad as mg
+from minigrad import ops
+from minigrad.backends import Reference, backends
+from minigrad.ops import Fused, Op
+from minigrad.tensor import apply, tensors, wrap
+from tests.cases import CASES, TESTS, Case
+
+BACKENDS = {b.name: b for b in backends.values()}
+FLOATS = ("float16", "float32", "float64")
+
+
+def cases(test: str | None = None, fused: bool = False) -> Any:
+    """Parametrize over the rows that take part in ``test``, on every backend."""
+    chosen = [c for c in CASES if test not in c.exempt and (not fused or c.op.fused)]
+    return pytest.mark.parametrize(
+        ("case", "backend"),
+        [pytest.param(c, b, id=f"{c.name}-{b}") for b in BACKENDS for c in chosen],
+    )
+
+
+def place(case: Case, values: list[Any], backend: str, dtype: str = "float64") -> list[Any]:
+    """The drawn values as Tensors on a backend; numbers and None as they are."""
+    xp, placed = BACKENDS[backend], []
+    for spec, value in zip(case.inputs, values, strict=True):
+        if spec.drawn:
+            host = np.asarray(value)
+            host = host.astype(dtype) if host.dtype.kind == "f" else host
+            value = wrap(xp.from_host(host, "cuda" if backend == "cupy" else "cpu"))
+            value.requires_grad = spec.differentiable
+        placed.append(value)
+    return placed
+
+
+def run(case: Case, inputs: list[Any]) -> Any:
+    return apply(case.make(), *inputs)
+
+
+def wanted(inputs: list[Any]) -> list[Any]:
+    return [x for x in inputs if isinstance(x, mg.Tensor) and x.requires_grad]
+
+
+def numbers(tensor: Any) -> Any:
+    return BACKENDS_OF(tensor).to_host(tensor.array)
+
+
+def BACKENDS_OF(tensor: Any) -> Any:  # noqa: N802
+    return backends[type(tensor.array)]
+
+
+# ---- the table is complete ----------------------------------------------------------------------
+
+
+def test_every_op_has_a_row() -> None:
+    exported = {getattr(ops, name) for name in ops.__all__} - {Op, Fused}
+    assert exported == {c.op for c in CASES}
+
+
+def test_row_names_are_unique() -> None:
+    names = [c.name for c in CASES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_no_row_opts_out_without_a_reason(case: Case) -> None:
+    assert not case.misses()
+    assert set(case.exempt) <= set(TESTS)
+    assert all(len(reason) > 10 for reason in case.exempt.values())
+
+
+@pytest.mark.parametrize("op", [getattr(ops, n) for n in ops.__all__], ids=lambda op: op.__name__)
+def test_every_op_says_what_it_computes(op: type[Op]) -> None:
+    assert op.__doc__
+    if op not in (Op, Fused):
+        assert "y" in op.formula
+        assert op.vjp.startswith("d")
+        assert op.fused == issubclass(op, Fused)
+        assert hasattr(op, "composed") == op.fused
+
+
+# ---- derivatives --------------------------------------------------------------------------------
+
+
+@cases("first")
+def test_first_derivatives(case: Case, backend: str) -> None:
+    inputs = place(case, case.draw(), backend)
+    assert mg.gradcheck(lambda *x: run(case, list(x)), inputs, atol=1e-7, rtol=1e-6)
+
+
+@cases("second")
+def test_second_derivatives(case: Case, backend: str) -> None:
+    inputs = place(case, case.draw(), backend)
+    assert mg.gradgradcheck(lambda *x: run(case, list(x)), inputs, atol=1e-6, rtol=1e-5)
+
+
+#: Central differences of 8th order: weights of f(x + k h) - f(x - k h).
+STENCIL = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+
+
+def directional(case: Case, inputs: list[Any], order: int) -> Any:
+    """The ``order``-th derivative of a smooth function of the value, along fixed directions."""
+    y = run(case, inputs)
+    rng = np.random.default_rng(7)
+    weights = wrap(BACKENDS_OF(y).from_host(rng.uniform(0.5, 1.5, y.shape), y.device))
+    total = (weights * y * y).sum() + (weights * y).sum()
+    sought = wanted(inputs)
+    for _ in range(order):
+        if not total.requires_grad:
+            return total * 0.0
+        slopes = mg.grad(
+            total, sought, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        total = sum((g * d).sum() for g, d in zip(slopes, directions(sought), strict=True))
+    return total
+
+
+def directions(sought: list[Any]) -> list[Any]:
+    rng = np.random.default_rng(8)
+    return [
+        wrap(BACKENDS_OF(x).from_host(np.asarray(rng.uniform(-1, 1, x.shape)), x.device))
+        for x in sought
+    ]
+
+
+def check_order(case: Case, backend: str, order: int, rtol: float) -> None:
+    inputs = place(case, case.draw(), backend)
+    found = directional(case, inputs, order).item()
+    sought = wanted(inputs)
+    home = [x.array for x in sought]
+    slope, scale, h = 0.0, 0.0, 5e-3
+    for k, weight in enumerate(STENCIL, 1):
+        for sign in (1, -1):
+            for x, at, d in zip(sought, home, directions(sought), strict=True):
+                x.array = at + sign * k * h * d.array
+            value = directional(case, inputs, order - 1).item()
+            slope += sign * weight * value / h
+            scale = max(scale, abs(value))
+    assert found == pytest.approx(slope, rel=rtol, abs=1e-9 + 1e-10 * scale)
+
+
+@cases("third")
+def test_third_derivatives(case: Case, backend: str) -> None:
+    check_order(case, backend, 3, 1e-6)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [
+        pytest.param(c, b, id=f"{c.name}-{b}")
+        for b in BACKENDS
+        for c in CASES
+        if c.op in (ops.BatchNorm, ops.BatchNormInference, ops.LayerNorm)
+    ],
+)
+def test_normalization_to_fourth_order(case: Case, backend: str, order: int) -> None:
+    check_order(case, backend, order, 1e-6)
+
+
+# ---- fused equals composed ----------------------------------------------------------------------
+
+
+@cases(fused=True)
+def test_composed_arrays(case: Case, backend: str) -> None:
+    inputs = place(case, case.draw(), backend)
+    arrays = [getattr(x, "array", x) for x in inputs]
+    fused = run(case, inputs)
+    composed = wrap(case.make().composed(BACKENDS[backend], *arrays))
+    np.testing.assert_allclose(numbers(fused), numbers(composed), rtol=1e-12, atol=1e-13)
+
+
+@cases(fused=True)
+def test_composed_tensors(case: Case, backend: str) -> None:
+    """The value, and the gradients of order 1 and 2."""
+    inputs = place(case, case.draw(), backend)
+    sought = wanted(inputs)
+    results = []
+    for composed in (False, True):
+        op = case.make()
+        y = op.composed(tensors, *inputs) if composed else apply(op, *inputs)
+        rng = np.random.default_rng(3)
+        weights = wrap(BACKENDS_OF(y).from_host(rng.standard_normal(y.shape), y.device))
+        total = (y * y * weights).sum()
+        plain = mg.grad(total, sought, retain_graph=True)  # the kernel, or the rules of primitives
+        first = mg.grad(total, sought, create_graph=True)
+        second = mg.grad(sum((g * g).sum() for g in first), sought)
+        results.append([y, *plain, *first, *second])
+    for fused, primitive in zip(*results, strict=True):
+        np.testing.assert_allclose(numbers(fused), numbers(primitive), rtol=1e-10, atol=1e-12)
+
+
+# ---- dtypes, memory, shapes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@cases("dtypes")
+def test_dtype_is_kept(case: Case, backend: str, dtype: str) -> None:
+    inputs = place(case, case.draw(), backend, dtype)
+    y = run(case, inputs)
+    assert y.dtype == dtype
+    exact = run(case, place(case, case.draw(), backend))
+    tolerance = {"float16": 1e-2, "float32": 1e-5, "float64": 0}[dtype]
+    np.testing.assert_allclose(numbers(y), numbers(exact), rtol=tolerance, atol=tolerance)
+    for create_graph in (False, True):
+        slopes = mg.grad(y.sum(), wanted(inputs), retain_graph=True, create_graph=create_graph)
+        assert [g.dtype for g in slopes] == [np.dtype(dtype)] * len(slopes)
+
+
+@cases("strided")
+def test_strided_inputs(case: Case, backend: str) -> None:
+    values = case.draw()
+    plain = place(case, values, backend)
+    strided = place(case, [_strided(v) for v in values], backend)
+    assert any(not x.is_contiguous() for x in strided if isinstance(x, mg.Tensor) and x.ndim)
+    results = []
+    for inputs in (plain, strided):
+        y = run(case, inputs)
+        seed = wrap(BACKENDS_OF(y).from_host(_strided(np.ones(y.shape) * 0.5), y.device))
+        results.append([y, *mg.grad(y, wanted(inputs), seed.to(y.dtype), retain_graph=True)])
+    for a, b in zip(*results, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(numbers(a), numbers(b), rtol=1e-13, atol=1e-14)
+
+
+def _strided(value: Any) -> Any:
+    """The same values, every other element of a larger array, axes in reverse order in memory."""
+    if not isinstance(value, np.ndarray) or not value.ndim:
+        return value
+    large = np.zeros([2 * n + 1 for n in value.shape[::-1]], dtype=value.dtype).T
+    view = large[tuple(slice(1, None, 2) for _ in value.shape)]
+    view[...] = value
+    return view
+
+
+def check_small(case: Case, small: Any, backend: str) -> None:
+    case = case.shaped(small.shapes, small.make)
+    inputs = place(case, case.draw(), backend)
+    if isinstance(small.gives, type):
+        with pytest.raises(small.gives):
+            run(case, inputs)
+        return
+    y = run(case, inputs)
+    assert y.shape == small.gives
+    for create_graph in (False, True):
+        seed = wrap(BACKENDS_OF(y).ones_like(y.array))
+        slopes = mg.grad(y, wanted(inputs), seed, retain_graph=True, create_graph=create_graph)
+        for slope, x in zip(slopes, wanted(inputs), strict=True):
+            assert slope.shape == x.shape
+            assert slope.dtype == x.dtype
+
+
+@cases("empty")
+def test_empty_inputs(case: Case, backend: str) -> None:
+    check_small(case, case.empty, backend)
+
+
+@cases("scalar")
+def test_scalar_inputs(case: Case, backend: str) -> None:
+    check_small(case, case.scalar, backend)
+
+
+BROADCASTING = [c for c in CASES if c.op.broadcasts and not issubclass(c.op, ops.SetItem)]
+
+
+@pytest.mark.parametrize("case", BROADCASTING, ids=lambda c: c.name)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_broadcasting(case: Case, data: Any) -> None:
+    """Shapes drawn by Hypothesis: each gradient has the shape of its input, summed back right."""
+    drawn = [i for i, g in enumerate(case.inputs) if g.drawn]
+    core = 2 if case.op is ops.MatMul else 0
+    shapes = data.draw(
+        mutually_broadcastable_shapes(num_shapes=len(drawn), min_side=0, max_side=3, max_dims=3)
+    )
+    full: list[Any] = [None] * len(case.inputs)
+    for i, shape in zip(drawn, shapes.input_shapes, strict=True):
+        full[i] = (*shape, *((2, 3), (3, 2))[i]) if core else shape
+    case = case.shaped(tuple(full))
+    for backend in BACKENDS:
+        inputs = place(case, case.draw(), backend)
+        y = run(case, inputs)
+        assert y.shape == ((*shapes.result_shape, 2, 2) if core else shapes.result_shape)
+        seed = wrap(BACKENDS_OF(y).from_host(np.ones(y.shape), y.device))
+        slopes = mg.grad(y, wanted(inputs), seed)
+        # the same with every input stretched beforehand, and the sums taken here
+        stretched = [
+            x.expand(*shapes.result_shape, *x.shape[x.ndim - core :]).detach().clone()
+            if isinstance(x, mg.Tensor)
+            else x
+            for x in inputs
+        ]
+        for x, spec in zip(stretched, case.inputs, strict=True):
+            if spec.differentiable:
+                x.requires_grad = True
+        whole = mg.grad(run(case, stretched), wanted(stretched), seed)
+        for x, slope, large in zip(wanted(inputs), slopes, whole, strict=True):
+            summed = numbers(large)
+            extra = summed.ndim - x.ndim
+            summed = summed.sum(axis=tuple(range(extra)))
+            ones = tuple(i for i, n in enumerate(x.shape) if n == 1)
+            summed = summed.sum(axis=ones, keepdims=True)
+            assert slope.shape == x.shape
+            np.testing.assert_allclose(numbers(slope), summed, rtol=1e-12, atol=1e-12)
+
+
+# ---- kernels that override the reference --------------------------------------------------------
+
+KERNELS: dict[str, Any] = {}  # name -> function of (rng, size, dtype) that gives argument lists
+ELSEWHERE = {
+    "device_of": "memory, not a kernel",
+    "to_host": "memory, not a kernel",
+    "from_host": "memory, not a kernel",
+    "sgd_update": "tests/test_optim.py",
+    "momentum_update": "tests/test_optim.py",
+    "rmsprop_update": "tests/test_optim.py",
+    "adam_update": "tests/test_optim.py",
+}
+NONE = ((0, 0), (0, 0))
+
+
+def kernel(function: Any) -> Any:
+    KERNELS[function.__name__] = function
+    return function
+
+
+@kernel
+def linear(draw: Any, n: int) -> Any:
+    for shape in ((n, 3), (2, n, 3), (3,)):
+        yield draw(*shape), draw(n, 3), draw(n)
+        yield draw(*shape), draw(n, 3), None
+
+
+@kernel
+def linear_backward(draw: Any, n: int) -> Any:
+    for shape in ((n,), (2, n), ()):
+        yield draw(*shape, n), draw(*shape, 3), draw(n, 3), (True, True, True)
+    yield draw(n, 3), draw(n, 2), draw(3, 2), (True, False, False)
+
+
+CONVOLUTIONS = (
+    ((1, 1), NONE, (1, 1), 1),
+    ((2, 1), ((1, 1), (2, 2)), (1, 1), 1),
+    ((1, 2), ((0, 1), (1, 0)), (2, 1), 2),
+)
+
+
+@kernel
+def conv2d(draw: Any, n: int) -> Any:
+    for stride, padding, dilation, groups in CONVOLUTIONS:
+        weight = draw(2 * groups, 3, 2, 3)
+        for bias in (draw(2 * groups), None):
+            x = draw(n % 4 + 1, 3 * groups, n + 3, n + 4)
+            yield x, weight, bias, stride, padding, dilation, groups
+
+
+@kernel
+def conv2d_backward(draw: Any, n: int) -> Any:
+    for x, weight, bias, *rest in conv2d(draw, n):
+        stride, padding, dilation, groups = rest
+        grad = np.zeros_like(Reference.conv2d(BACKENDS["numpy"], x, weight, bias, *rest))
+        grad[...] = draw(*grad.shape)
+        yield grad, x, weight, *rest, (True, True, True)
+        yield grad, x, weight, *rest, (False, True, False)
+
+
+POOLS = (((2, 2), (2, 2), NONE, (1, 1)), ((3, 2), (2, 1), ((1, 1), (1, 0)), (1, 1)))
+
+
+def _pool_size(shape: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+    return tuple(
+        (n + sum(p) - d * (k - 1) - 1) // s + 1
+        for n, p, k, s, d in zip(shape[-2:], padding, kernel, stride, dilation, strict=True)
+    )
+
+
+@kernel
+def max_pool2d(draw: Any, n: int) -> Any:
+    for options in (*POOLS, ((2, 2), (1, 2), NONE, (2, 1))):
+        x = draw(2, n % 4 + 1, n + 3, n + 2)
+        yield x, *options, _pool_size(x.shape, *options)
+
+
+@kernel
+def max_pool2d_backward(draw: Any, n: int) -> Any:
+    for x, *options in max_pool2d(draw, n):
+        y, places = Reference.max_pool2d(BACKENDS["numpy"], x, *options)
+        yield draw(*y.shape), places, x.shape
+
+
+@kernel
+def avg_pool2d(draw: Any, n: int) -> Any:
+    for kernel, stride, padding, _ in POOLS:
+        x = draw(2, n % 4 + 1, n + 3, n + 2)
+        size = _pool_size(x.shape, kernel, stride, padding, (1, 1))
+        yield x, kernel, stride, padding, size, draw(*size)
+
+
+@kernel
+def avg_pool2d_backward(draw: Any, n: int) -> Any:
+    for x, kernel, stride, padding, size, share in avg_pool2d(draw, n):
+        yield draw(*x.shape[:-2], *size), kernel, stride, padding, share, x.shape
+
+
+def _normal_shapes(n: int) -> Any:
+    return (n + 1, n), (2, n, 3), (2, 3, n, n)
+
+
+@kernel
+def moments(draw: Any, n: int) -> Any:
+    for shape in _normal_shapes(n):
+        yield draw(*shape), (0, *range(2, len(shape)))
+        yield draw(*shape), (len(shape) - 1,)
+
+
+@kernel
+def batch_norm(draw: Any, n: int) -> Any:
+    for shape in _normal_shapes(n):
+        yield draw(*shape), draw(shape[1]), draw(shape[1]), 1e-5
+        yield draw(*shape), None, None, 1e-3
+
+
+@kernel
+def batch_norm_backward(draw: Any, n: int) -> Any:
+    for x, gamma, _, eps in batch_norm(draw, n):
+        _, mean, _, inv_std = Reference.batch_norm(BACKENDS["numpy"], x, gamma, None, eps)
+        yield draw(*x.shape), x, gamma, mean, inv_std, (True, True, True)
+        yield draw(*x.shape), x, gamma, mean, inv_std, (True, False, False)
+
+
+@kernel
+def batch_norm_inference(draw: Any, n: int) -> Any:
+    for x, gamma, beta, eps in batch_norm(draw, n):
+        yield x, gamma, beta, draw(x.shape[1]), abs(draw(x.shape[1])), eps
+
+
+@kernel
+def batch_norm_inference_backward(draw: Any, n: int) -> Any:
+    for x, gamma, _, mean, var, eps in batch_norm_inference(draw, n):
+        yield draw(*x.shape), x, gamma, mean, var, eps, (True, True, True)
+        yield draw(*x.shape), x, gamma, mean, var, eps, (False, True, False)
+
+
+@kernel
+def layer_norm(draw: Any, n: int) -> Any:
+    for shape in _normal_shapes(n):
+        for axes in ((len(shape) - 1,), tuple(range(1, len(shape)))):
+            features = [shape[a] for a in axes]
+            yield draw(*shape), draw(*features), draw(*features), axes, 1e-5
+            yield draw(*shape), None, None, axes, 1e-3
+
+
+@kernel
+def layer_norm_backward(draw: Any, n: int) -> Any:
+    for x, gamma, _, axes, eps in layer_norm(draw, n):
+        _, mean, inv_std = Reference.layer_norm(BACKENDS["numpy"], x, gamma, None, axes, eps)
+        yield draw(*x.shape), x, gamma, mean, inv_std, axes, (True, True, True)
+        yield draw(*x.shape), x, gamma, mean, inv_std, axes, (True, False, False)
+
+
+@kernel
+def softmax(draw: Any, n: int) -> Any:
+    for axis in (0, 1):
+        yield draw(n, n + 1), axis
+
+
+KERNELS["log_softmax"] = softmax
+
+
+@kernel
+def sigmoid(draw: Any, n: int) -> Any:
+    yield (30 * draw(n, n + 1),)
+
+
+@kernel
+def softmax_cross_entropy(draw: Any, n: int) -> Any:
+    for ignored in (-100, 1):
+        yield draw(n, 3), np.arange(n) % 3, ignored
+
+
+@kernel
+def softmax_cross_entropy_backward(draw: Any, n: int) -> Any:
+    for logits, target, ignored in softmax_cross_entropy(draw, n):
+        found = Reference.softmax_cross_entropy(BACKENDS["numpy"], logits, target, ignored)
+        yield draw(n), found[1], target, ignored
+
+
+def overrides() -> list[tuple[str, str]]:
+    public = [n for n, f in vars(Reference).items() if inspect.isfunction(f) and n[0] != "_"]
+    return [
+        (backend, name)
+        for backend, xp in BACKENDS.items()
+        for name in public
+        if getattr(type(xp), name) is not getattr(Reference, name) and name not in ELSEWHERE
+    ]
+
+
+def test_every_kernel_has_arguments() -> None:
+    assert {name for _, name in overrides()} <= set(KERNELS)
+
+
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 3, 17])
+@pytest.mark.parametrize(("backend", "name"), overrides())
+def test_override_equals_reference(
+    backend: str, name: str, n: int, dtype: str, strided: bool
+) -> None:
+    xp, rng = BACKENDS[backend], np.random.default_rng(n)
+
+    def draw(*shape: int) -> Any:
+        values = np.asarray(rng.standard_normal(shape)).astype(dtype)
+        return _strided(values) if strided else values
+
+    for host in KERNELS[name](draw, n):
+        arguments = [xp.from_host(a, "cpu") if isinstance(a, np.ndarray) else a for a in host]
+        expected = getattr(Reference, name)(xp, *arguments)
+        found = getattr(xp, name)(*arguments)
+        if not isinstance(expected, tuple):
+            expected, found = (expected,), (found,)
+        tolerance = 1e-12 if dtype == "float64" else 2e-5
+        for e, f in zip(expected, found, strict=True):
+            if e is None:
+                assert f is None
+                continue
+            assert f.shape == e.shape
+            assert f.dtype == e.dtype
+            np.testing.assert_allclose(
+                xp.to_host(f), xp.to_host(e), rtol=tolerance, atol=tolerance
+            )
+
+
+# ---- PyTorch ------------------------------------------------------------------------------------
+
+
+def torch_inputs(torch: Any, case: Case, values: list[Any], dtype: str = "float64") -> list[Any]:
+    placed = []
+    for spec, value in zip(case.inputs, values, strict=True):
+        if spec.drawn:
+            value = torch.tensor(np.asarray(value))
+            if value.dtype.is_floating_point:
+                value = value.to(getattr(torch, dtype)).requires_grad_(spec.differentiable)
+        placed.append(value)
+    return placed
+
+
+def check_parity(case: Case, backend: str, values: list[Any], rtol: float = 1e-10) -> None:
+    torch = pytest.importorskip("torch")
+    theirs_in = torch_inputs(torch, case, values)
+    call = case.same or case.oracle
+    theirs = call(torch, *theirs_in)
+    weights = np.random.default_rng(5).uniform(0.5, 1.5, theirs.shape)
+    sought = [x for x in theirs_in if isinstance(x, torch.Tensor) and x.requires_grad]
+    seed = torch.tensor(weights, dtype=theirs.dtype)
+    slopes = torch.autograd.grad(theirs, sought, seed, allow_unused=True)
+    ways = [lambda *x: run(case, list(x))]
+    if case.same:
+        ways.append(lambda *x: case.same(mg, *x))
+    for way in ways:
+        inputs = place(case, values, backend)
+        ours = way(*inputs)
+        assert ours.shape == tuple(theirs.shape)
+        assert str(ours.dtype) == str(theirs.dtype).removeprefix("torch.")
+        np.testing.assert_allclose(
+            numbers(ours), theirs.detach().numpy(), rtol=rtol, atol=1e-12
+        )
+        seed = wrap(BACKENDS_OF(ours).from_host(weights, ours.device)).to(ours.dtype)
+        found = mg.grad(ours, wanted(inputs), seed, allow_unused=True)
+        for a, b in zip(found, slopes, strict=True):
+            np.testing.assert_allclose(
+                numbers(a), 0 if b is None else b.numpy(), rtol=rtol, atol=1e-12
+            )
+
+
+@pytest.mark.parity
+@cases("parity")
+def test_parity(case: Case, backend: str) -> None:
+    check_parity(case, backend, case.draw())
+
+
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 20.0, -20.0, 40.0, -90.0, 1e-9])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("case", [c for c in CASES if c.edges], ids=lambda c: c.name)
+def test_parity_at_the_edges(case: Case) -> None:
+    """0, infinities, NaN, large and small, every pair of them: values and gradients of PyTorch."""
+    drawn = [i for i, g in enumerate(case.inputs) if g.drawn]
+    full: list[Any] = [None] * len(case.inputs)
+    values = case.draw()
+    shapes = {1: [(-1,)], 2: [(-1, 1), (1, -1)], 3: [(2, 1, 1), (-1, 1), (1, -1)]}[len(drawn)]
+    for i, shape in zip(drawn, shapes, strict=True):
+        value = np.array([True, False]) if case.inputs[i].kind == "mask" else SPECIAL
+        values[i] = value.reshape(shape)
+        full[i] = values[i].shape
+    for backend in BACKENDS:
+        check_parity(case.shaped(tuple(full)), backend, values, rtol=1e-8)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "bool"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.same], ids=lambda c: c.name)
+def test_integers_as_in_pytorch(case: Case, dtype: str) -> None:
+    """The same dtype and values, or an error in both."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = [
+        rng.integers(1, 5, g.shape).astype(dtype) if g.drawn and g.kind != "mask" else v
+        for g, v in zip(case.inputs, case.draw(), strict=True)
+    ]
+    arrays = [isinstance(v, np.ndarray) for v in values]
+    try:
+        theirs = case.same(
+            torch, *(torch.tensor(v) if a else v for v, a in zip(values, arrays, strict=True))
+        )
+    except (RuntimeError, TypeError, NotImplementedError):
+        theirs = None
+    ours_in = [mg.tensor(v) if a else v for v, a in zip(values, arrays, strict=True)]
+    if theirs is None:
+        pytest.skip("PyTorch has no such op for integers")
+    ours = case.same(mg, *ours_in)
+    assert str(ours.dtype) == str(theirs.dtype).removeprefix("torch.")
+    np.testing.assert_allclose(numbers(ours), theirs.numpy(), rtol=1e-5)
