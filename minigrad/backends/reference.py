@@ -24,7 +24,7 @@ class Reference(Backend):
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """y = x W^T + b.  Shapes: x (..., in), weight (out, in), bias (out,), y (..., out)."""
-        y = x.reshape(-1, x.shape[-1]) @ weight.T if x.ndim > 2 else x @ weight.T
+        y = self._rows(x) @ weight.T
         if bias is not None:
             y = y + bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
@@ -33,10 +33,14 @@ class Reference(Backend):
         self, grad: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
         """dx = dy W,  dW = dy^T x,  db = sum of dy over the batch."""
-        rows = grad.reshape(-1, grad.shape[-1])
+        rows = self._rows(grad)
         dx = (rows @ weight).reshape(*grad.shape[:-1], weight.shape[1]) if needs[0] else None
-        dweight = rows.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
+        dweight = rows.T @ self._rows(x) if needs[1] else None
         return dx, dweight, rows.sum(axis=0) if needs[2] else None
+
+    def _rows(self, x: Array) -> Array:
+        """All axes but the last as one (its size spelt out: -1 is undefined in an empty array)."""
+        return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
 
     # ---- convolution ------------------------------------------------------------------------
 
@@ -72,8 +76,8 @@ class Reference(Backend):
         y: Any = 0
         for i, j, window in self.windows(x, kernel, stride, dilation, size):
             columns = x[window]
-            y = y + weight[..., i, j] @ columns.reshape(*columns.shape[:3], -1)
-        y = y.reshape(x.shape[0], -1, *size)
+            y = y + weight[..., i, j] @ columns.reshape(*columns.shape[:3], prod(size))
+        y = y.reshape(x.shape[0], groups * weight.shape[1], *size)
         return y if bias is None else y + bias.reshape(-1, 1, 1)
 
     def conv2d_backward(
@@ -93,7 +97,7 @@ class Reference(Backend):
         x = self.pad_image(x, padding)
         padded = x.shape
         x, weight = self._grouped(x, weight, groups)
-        rows = grad.reshape(x.shape[0], groups, -1, prod(size))  # (N, G, O/G, oh*ow)
+        rows = grad.reshape(x.shape[0], groups, full[0] // groups, prod(size))
         dx = self.zeros(x.shape, dtype=grad.dtype) if needs[0] else None
         dweight = self.zeros(weight.shape, dtype=grad.dtype) if needs[1] else None
         for i, j, window in self.windows(x, kernel, stride, dilation, size):
@@ -102,7 +106,7 @@ class Reference(Backend):
                     *x.shape[:3], *size
                 )
             if dweight is not None:
-                columns = x[window].reshape(*x.shape[:3], -1)
+                columns = x[window].reshape(*x.shape[:3], prod(size))
                 dweight[..., i, j] = (rows @ columns.swapaxes(-1, -2)).sum(axis=0)
         if dx is not None:
             dx = self.crop_image(dx.reshape(padded), padding)
@@ -133,7 +137,7 @@ class Reference(Backend):
         n, c, h, w = x.shape
         return (
             x.reshape(n, groups, c // groups, h, w),
-            weight.reshape(groups, -1, *weight.shape[1:]),
+            weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:]),
         )
 
     # ---- pooling ----------------------------------------------------------------------------
@@ -177,7 +181,7 @@ class Reference(Backend):
     ) -> Array:
         """dx: each dy goes to the place that won its window."""
         flat = (*shape[:-2], shape[-2] * shape[-1])
-        rows = grad.reshape(*grad.shape[:-2], -1)
+        rows = grad.reshape(*grad.shape[:-2], prod(grad.shape[-2:]))
         return self.scatter_add(rows, places.reshape(rows.shape), rows.ndim - 1, flat).reshape(
             shape
         )
@@ -268,7 +272,12 @@ class Reference(Backend):
                 wide - (dbeta / m).reshape(channels) - x_hat * (dgamma / m).reshape(channels)
             )
             dx = dx.astype(x.dtype, copy=False)
-        return dx, dgamma if needs[1] else None, dbeta if needs[2] else None
+        like = x if gamma is None else gamma
+        return (
+            dx,
+            dgamma.astype(like.dtype, copy=False) if needs[1] else None,
+            dbeta.astype(like.dtype, copy=False) if needs[2] else None,
+        )
 
     def batch_norm_inference(
         self,
@@ -284,7 +293,8 @@ class Reference(Backend):
         Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 2, step 11.
         """
         channels = (1, -1) + (1,) * (x.ndim - 2)
-        x_hat = (self._wide(x) - mean.reshape(channels)) / self.sqrt(var.reshape(channels) + eps)
+        std = self.sqrt(self._wide(var).reshape(channels) + eps)
+        x_hat = (self._wide(x) - mean.reshape(channels)) / std
         return self._scale_shift(x_hat, gamma, beta, channels).astype(x.dtype, copy=False)
 
     def batch_norm_inference_backward(
@@ -300,14 +310,17 @@ class Reference(Backend):
         """dx = gamma / std dy: the statistics are constants, so no mean is subtracted."""
         axes, channels = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
         wide = self._wide(grad)
-        inv_std = (1.0 / self.sqrt(var + eps)).reshape(channels)
+        inv_std = (1.0 / self.sqrt(self._wide(var) + eps)).reshape(channels)
         scale = inv_std if gamma is None else inv_std * gamma.reshape(channels)
         dx = (wide * scale).astype(x.dtype, copy=False) if needs[0] else None
-        dgamma = None
+        dgamma = dbeta = None
+        like = x if gamma is None else gamma
         if needs[1]:
             x_hat = (self._wide(x) - mean.reshape(channels)) * inv_std
-            dgamma = (wide * x_hat).sum(axis=axes)
-        return dx, dgamma, wide.sum(axis=axes) if needs[2] else None
+            dgamma = (wide * x_hat).sum(axis=axes).astype(like.dtype, copy=False)
+        if needs[2]:
+            dbeta = wide.sum(axis=axes).astype(like.dtype, copy=False)
+        return dx, dgamma, dbeta
 
     def layer_norm(
         self, x: Array, gamma: Array | None, beta: Array | None, axes: tuple[int, ...], eps: float
@@ -336,9 +349,12 @@ class Reference(Backend):
         batch = tuple(i for i in range(x.ndim) if i not in axes)
         wide = self._wide(grad)
         x_hat = (self._wide(x) - mean) * inv_std
-        dgamma = (wide * x_hat).sum(axis=batch) if needs[1] else None
-        dbeta = wide.sum(axis=batch) if needs[2] else None
-        dx = None
+        dgamma = dbeta = dx = None
+        like = x if gamma is None else gamma
+        if needs[1]:
+            dgamma = (wide * x_hat).sum(axis=batch).astype(like.dtype, copy=False)
+        if needs[2]:
+            dbeta = wide.sum(axis=batch).astype(like.dtype, copy=False)
         if needs[0]:
             dx_hat = wide if gamma is None else wide * gamma
             dx = inv_std * (
@@ -368,15 +384,18 @@ class Reference(Backend):
         """exp(x) / sum exp(x), shifted by max x, which cancels: no overflow."""
         if not prod(x.shape):
             return x.copy()
-        e = self.exp(x - x.max(axis=axis, keepdims=True))
-        return e / e.sum(axis=axis, keepdims=True)
+        wide = self._wide(x)
+        e = self.exp(wide - wide.max(axis=axis, keepdims=True))
+        return (e / e.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
 
     def log_softmax(self, x: Array, axis: int) -> Array:
         """x - log sum exp(x), shifted by max x."""
         if not prod(x.shape):
             return x.copy()
-        z = x - x.max(axis=axis, keepdims=True)
-        return z - self.log(self.exp(z).sum(axis=axis, keepdims=True))
+        wide = self._wide(x)
+        z = wide - wide.max(axis=axis, keepdims=True)
+        y = z - self.log(self.exp(z).sum(axis=axis, keepdims=True))
+        return y.astype(x.dtype, copy=False)
 
     def softmax_cross_entropy(
         self, logits: Array, target: Array, ignore_index: int
@@ -385,13 +404,15 @@ class Reference(Backend):
 
         Shapes: logits (N, C), target (N,) integer; loss (N,), probabilities (N, C).
         """
-        shifted = logits - logits.max(axis=1, keepdims=True)
+        wide = self._wide(logits)
+        shifted = wide - wide.max(axis=1, keepdims=True)
         e = self.exp(shifted)
         total = e.sum(axis=1, keepdims=True)
         kept = target != ignore_index
         at = self.where(kept, target, 0)[:, None]
         loss = self.log(total[:, 0]) - self.take_along_axis(shifted, at, 1)[:, 0]
-        return self.where(kept, loss, self.zeros_like(loss)), e / total
+        loss = self.where(kept, loss, self.zeros_like(loss))
+        return loss.astype(logits.dtype, copy=False), (e / total).astype(logits.dtype, copy=False)
 
     def softmax_cross_entropy_backward(
         self, grad: Array, probabilities: Array, target: Array, ignore_index: int

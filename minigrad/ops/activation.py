@@ -39,13 +39,16 @@ class LeakyReLU(Op):
 
 
 class Sigmoid(Op):
-    """The logistic function, through tanh, which never overflows."""
+    """The logistic function. Where exp(-x) overflows, 1 / inf is the 0 that is wanted.
+
+    (1 + tanh(x/2)) / 2 is a pass shorter, but rounds: at x = -20 nothing is left of 2e-9.
+    """
 
     formula, vjp = "y = 1 / (1 + exp(-x))", "dx = dy · y (1 - y)"
     floating = True
 
     def forward(self, xp: Any, x: Any) -> Any:
-        return 0.5 * xp.tanh(0.5 * x) + 0.5
+        return 1 / (1 + xp.exp(-x))
 
     def backward(self, xp: Any, grad: Any, y: Any) -> Any:
         return (grad * (y * (1 - y)),)
@@ -80,7 +83,7 @@ class Softplus(Op):
 
     def backward(self, xp: Any, grad: Any, x: Any) -> Any:
         z = self.beta * x
-        slope = 0.5 * xp.tanh(0.5 * z) + 0.5
+        slope = 1 / (1 + xp.exp(-z))
         return (xp.where(z > self.threshold, grad, grad * slope),)
 
 

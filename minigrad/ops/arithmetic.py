@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.errors import DtypeError
 from minigrad.ops.op import Op
 from minigrad.shapes import broadcast_shapes
 
@@ -93,13 +94,19 @@ class Pow(Elementwise):
     def forward(self, xp: Any, a: Any, b: Any) -> Any:
         return a**b
 
+    def check(self, a: Any, b: Any) -> None:
+        super().check(a, b)
+        if all(isinstance(x, int) or x.dtype.kind in "iu" for x in (a, b)):
+            raise DtypeError("integers to a negative power are not integers; use x.float().")
+
     def backward(self, xp: Any, grad: Any, a: Any, b: Any, y: Any) -> Any:
         da = db = None
         if self.needs(0):
             if isinstance(b, int | float):
                 da = grad * (b * a ** (b - 1)) if b else grad * 0
             else:
-                exponent = xp.where(b == 0, 1.0, b - 1)  # 0 * a ** -1 would be NaN at a = 0
+                corner = (a == 0) & (b == 0)  # 0 * a ** -1 would be NaN
+                exponent = xp.where(corner, 1.0, b - 1)
                 da = grad * (b * a**exponent)
         if self.needs(1):
             if isinstance(a, int | float):

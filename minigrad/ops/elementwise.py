@@ -202,6 +202,7 @@ class Cast(Op):
 
     def __init__(self, dtype: Any) -> None:
         self.dtype_to = dtype
+        self.differentiable = dtype.kind == "f"
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.dtype_from = x.dtype

@@ -62,6 +62,7 @@ class SetItem(Op):
     """x with x[index] replaced by a value: what ``x[index] = value`` records."""
 
     formula, vjp = "y = x;  y[index] = v", "dx = dy but 0 at index,  dv = dy[index]"
+    broadcasts = True  # the value may have been stretched
 
     def __init__(self, index: Any) -> None:
         self.index = index
@@ -69,15 +70,16 @@ class SetItem(Op):
     def forward(self, xp: Any, x: Any, value: Any) -> Any:
         y = x.copy()
         y[self.index] = value
-        self.value_shape = getattr(value, "shape", ())
+        self.value_ndim = getattr(value, "ndim", 0)
         return y
 
     def backward(self, xp: Any, grad: Any) -> Any:
-        taken = grad[self.index]
-        dx = grad - xp.index_add(taken, self.index, grad.shape) if self.needs(0) else None
-        return dx, taken
-
-    broadcasts = True  # the value may have been stretched
+        taken, dx = grad[self.index], None
+        if self.needs(0):
+            hits = xp.index_add(xp.ones_like(taken), self.index, tuple(grad.shape))
+            dx = grad * (hits == 0)
+        extra = self.value_ndim - taken.ndim  # a value may have axes of size 1 in front
+        return dx, taken.reshape((1,) * extra + tuple(taken.shape)) if extra > 0 else taken
 
 
 class Gather(Op):

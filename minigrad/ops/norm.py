@@ -10,7 +10,7 @@ from typing import Any
 
 from minigrad.errors import ShapeError
 from minigrad.ops.op import Fused
-from minigrad.shapes import Shape
+from minigrad.shapes import Shape, prod
 
 
 class BatchNorm(Fused):
@@ -32,6 +32,8 @@ class BatchNorm(Fused):
         self.eps = eps
 
     def forward(self, xp: Any, x: Any, gamma: Any, beta: Any) -> Any:
+        if not prod(x.shape):
+            raise ShapeError(f"BatchNorm needs values to average in train mode, got {x.shape}.")
         y, self.mean, self.var, self.inv_std = xp.batch_norm(x, gamma, beta, self.eps)
         return y
 

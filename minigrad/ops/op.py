@@ -25,7 +25,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from minigrad.backends import backend_of
-from minigrad.errors import DeviceError, ShapeError
+from minigrad.errors import DeviceError, DtypeError, ShapeError
 
 Array = Any
 
@@ -39,6 +39,7 @@ class Op:
     broadcasts: bool = False  #: inputs broadcast; the engine sums gradients back
     floating: ClassVar[bool] = False  #: integer inputs are first made floating, as in exp(3)
     view: ClassVar[bool] = False  #: the output shares the input's memory
+    differentiable: bool = True  #: False: the output never carries a gradient
     reads_for: ClassVar[dict[str, int]] = {}  #: {"a": 1}: input a is read by gradient 1 alone
     reads: ClassVar[tuple[str, ...]] = ()  #: the names backward reads, from its signature
     positions: ClassVar[tuple[int, ...]] = ()  #: which of (*inputs, y) they are
@@ -80,6 +81,7 @@ class Op:
     constants: tuple[Any, ...] | None = None
     hooks: list[Any] | None = None  #: functions on the gradient of the output
     viewed: bool = False  #: whether a view of the output was recorded
+    retains: bool = False  #: whether the last hook keeps the gradient (Tensor.retain_grad)
 
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "forward"):
@@ -120,10 +122,14 @@ class Op:
         """The error to raise when ``forward`` failed with ``error``."""
         check_devices(self, arrays)
         self.check(*arrays)
-        if not isinstance(error, (ValueError, RuntimeError)) or isinstance(error, ShapeError):
-            return error
-        shapes = " and ".join(str(getattr(a, "shape", a)) for a in arrays)
-        return ShapeError(f"{type(self).__name__} does not accept {shapes}: {error}.")
+        name = type(self).__name__
+        if type(error) in (ValueError, RuntimeError):
+            shapes = " and ".join(str(getattr(a, "shape", a)) for a in arrays)
+            return ShapeError(f"{name} does not accept {shapes}: {error}.")
+        if isinstance(error, TypeError) and not isinstance(error, DtypeError):
+            dtypes = " and ".join(str(getattr(a, "dtype", a)) for a in arrays)
+            return DtypeError(f"{name} does not accept {dtypes}: {error}.")
+        return error
 
     @property
     def next_functions(self) -> tuple[tuple[Op | None, int], ...]:

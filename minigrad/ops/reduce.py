@@ -24,6 +24,11 @@ class Reduction(Op):
     input_shape: Shape
 
 
+def _summed(x: Any) -> Any:
+    """The dtype of a sum: int64 for every integer, as in PyTorch; NumPy makes uint64 of uint8."""
+    return "int64" if x.dtype.kind == "u" else None
+
+
 class Sum(Reduction):
     """The sum over axes."""
 
@@ -31,7 +36,8 @@ class Sum(Reduction):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
-        return x.sum(axis=self.axes, keepdims=self.keepdim)
+        dtype = _summed(x)
+        return x.sum(axis=self.axes, dtype=dtype, keepdims=self.keepdim)
 
     def backward(self, xp: Any, grad: Any) -> Any:
         return (xp.broadcast_to(self.stretch(xp, grad), self.input_shape),)
@@ -139,7 +145,7 @@ class Prod(Reduction):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
-        return x.prod(axis=self.axes, keepdims=self.keepdim)
+        return x.prod(axis=self.axes, dtype=_summed(x), keepdims=self.keepdim)
 
     def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
         grad = self.stretch(xp, grad)
@@ -211,7 +217,7 @@ class CumSum(Op):
         self.axis = axis
 
     def forward(self, xp: Any, x: Any) -> Any:
-        return xp.cumsum(x, axis=self.axis) if x.ndim else x.copy()
+        return xp.cumsum(x, axis=self.axis, dtype=_summed(x)) if x.ndim else x.copy()
 
     def backward(self, xp: Any, grad: Any) -> Any:
         if not grad.ndim:

@@ -102,7 +102,7 @@ class Pad(Op):
         self.widths, self.value = widths, value
 
     def forward(self, xp: Any, x: Any) -> Any:
-        return xp.pad(x, self.widths, constant_values=self.value)
+        return xp.pad(x, self.widths, constant_values=self.value) if self.widths else x.copy()
 
     def backward(self, xp: Any, grad: Any) -> Any:
         inner = tuple(
@@ -149,6 +149,7 @@ class Triangle(Op):
         self.upper, self.diagonal = upper, diagonal
 
     def forward(self, xp: Any, x: Any) -> Any:
+        self.check(x)
         return (xp.triu if self.upper else xp.tril)(x, self.diagonal)
 
     def backward(self, xp: Any, grad: Any) -> Any:
