@@ -1,15 +1,13 @@
-"""Gradients on request: backward, grad, recording switched on and off, and checks by finite
-differences.
-"""
+"""Gradients on request: backward, grad, recording on and off, checks by finite differences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ContextDecorator
-from contextvars import Token
+from functools import wraps
+from inspect import isgeneratorfunction
 from typing import Any
 
-from minigrad.engine import recording
+from minigrad.engine import recording, set_recording
 from minigrad.gradcheck import gradcheck, gradgradcheck
 from minigrad.gradients import backward, grad
 
@@ -31,34 +29,53 @@ def is_grad_enabled() -> bool:
     return recording.get()
 
 
-class _Recording(ContextDecorator):
+class _Recording:
     """Recording on or off: ``with no_grad(): ...`` or ``@no_grad()``; usable again and nested."""
 
     _flag = True
 
     def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
+        self._before: list[bool] = []
 
-    def _recreate_cm(self) -> _Recording:
-        return type(self)()  # each call of a decorated function has its own, in whatever thread
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+    def __new__(cls, *args: Any, **options: Any) -> Any:
         made = super().__new__(cls)
-        if callable(function):  # @no_grad without parentheses
+        if args and callable(args[0]):  # @no_grad without parentheses
             made.__init__()  # type: ignore[misc]
-            return made(function)
+            return made(args[0])
         return made
 
     def __enter__(self) -> None:
-        self._tokens.append(recording.set(self._flag))
+        self._before.append(recording.get())
+        recording.set(self._flag)
 
     def __exit__(self, *error: Any) -> None:
-        recording.reset(self._tokens.pop())
+        recording.set(self._before.pop())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` run with recording switched so, in whatever thread it is called."""
+        flag = self._flag
+
+        @wraps(function)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with set_recording(flag):
+                return function(*args, **kwargs)
+
+        @wraps(function)
+        def steps(*args: Any, **kwargs: Any) -> Any:
+            made, value = function(*args, **kwargs), None
+            while True:  # switched while the generator runs, back while its caller does
+                try:
+                    with set_recording(flag):
+                        produced = made.send(value)
+                except StopIteration as stop:
+                    return stop.value
+                value = yield produced
+
+        return steps if isgeneratorfunction(function) else switched
 
 
 class no_grad(_Recording):  # noqa: N801 - PyTorch's name
-    """Within, nothing is recorded: results do not require gradients, and no memory is kept for
-    them.
+    """Within, nothing is recorded: results require no gradient, and no memory is kept for them.
 
     Example:
         >>> from minigrad import ones
@@ -85,16 +102,20 @@ class inference_mode(_Recording):  # noqa: N801 - PyTorch's name
         self._flag = not mode
 
 
-class set_grad_enabled:  # noqa: N801 - PyTorch's name
-    """Switch recording at once, ``set_grad_enabled(False)``; or for a block, ``with
-    set_grad_enabled(flag):``.
-    """
+class set_grad_enabled(_Recording):  # noqa: N801 - PyTorch's name
+    """Recording on or off from here on, ``set_grad_enabled(False)``, or for a block, with ``with``."""
 
     def __init__(self, mode: bool) -> None:
-        self._token = recording.set(bool(mode))
+        super().__init__()
+        self._outside = recording.get()
+        self._flag = bool(mode)
+        recording.set(self._flag)
 
     def __enter__(self) -> None:
-        pass
+        self._before.append(self._outside)
+        recording.set(self._flag)
 
-    def __exit__(self, *error: Any) -> None:
-        recording.reset(self._token)
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As a decorator it leaves the code around the function alone."""
+        recording.set(self._outside)
+        return super().__call__(function)

@@ -122,7 +122,7 @@ def sweep(
         op = heappop(queue)[1]
         grad = pending.pop(op)
         if op.hooks is not None:
-            for hook in op.hooks:
+            for hook in (*op.hooks,):  # one may remove itself
                 grad = hook(grad)
         if wanted and op in wanted:
             result[op] = grad

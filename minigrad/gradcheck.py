@@ -135,7 +135,7 @@ def gradgradcheck(
 def _difference(function: Callable[[], Tensor], x: Tensor, eps: float) -> Any:
     """d function / dx by central differences, entry by entry."""
     backend, home = backend_of(x.array), x.array
-    base = np.array(_host(x), copy=True)
+    base = np.array(_host(x), copy=True, order="C")  # so that flat, below, is a view of it
     numeric = np.zeros_like(base)
     flat, out = base.reshape(-1), numeric.reshape(-1)
     try:

@@ -11,7 +11,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends
+from minigrad.backends import backend_of, backends, quiet
 from minigrad.engine import set_recording
 from minigrad.errors import GraphError, ShapeError
 from minigrad.methods import Methods
@@ -33,7 +33,15 @@ def backward(
 
     Nothing is stored before the whole sweep has succeeded.
     """
-    targets = None if inputs is None else {edge_of(t): t for t in as_list(inputs)}
+    targets = None
+    if inputs is not None:
+        inputs = as_list(inputs)
+        if not inputs:
+            raise GraphError("backward(inputs=[]) would reach nothing; leave inputs out for all.")
+        for t in inputs:
+            if not t._requires_grad:
+                raise GraphError("backward(inputs=) with a tensor that requires no gradient.")
+        targets = {edge_of(t): t for t in inputs}
     found = sweep(as_list(tensors), grad_tensors, retain_graph, create_graph, targets)
     with set_recording(create_graph):
         for edge, grad in found.items():
@@ -117,12 +125,14 @@ def sweep(
             seed = t._wrap(backend_of(t.array).ones_like(t.array))
         elif seed.shape != t.shape:
             raise ShapeError(f"gradient= must have shape {t.shape}, got {seed.shape}.")
+        elif seed.dtype != t.dtype:
+            seed = seed.to(t.dtype)
         roots.append(edge_of(t))
         grads.append(seed if create_graph else seed.array)
 
     within = None if targets is None else engine.paths_to(roots, set(targets))
     keep = create_graph if retain_graph is None else retain_graph
-    with set_recording(create_graph):
+    with set_recording(create_graph), quiet():
         found = engine.sweep(
             roots,
             grads,
@@ -144,7 +154,7 @@ def sweep(
                 seen.add(id(flow))
                 flow = tensors[0]._wrap(flow)
             if not edge.seq:
-                for hook in getattr(edge, "_hooks", ()):
+                for hook in tuple(getattr(edge, "_hooks", ())):
                     flow = hook(flow)
             result[edge] = flow
     return result

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minigrad import ops
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, quiet
 from minigrad.backends import numpy as host
 from minigrad.dtypes import as_dtype, float16, float32, float64, get_default_dtype, int64
 from minigrad.dtypes import bool as bool_dtype
@@ -99,10 +99,10 @@ class Methods:
         return self._binary(ops.Remainder(), other, self)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        return self._plain(lambda a, b: a // b, self, other)
+        return self._plain(lambda a, b: a // b, *self._promoted(self, other))
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return self._plain(lambda a, b: a // b, other, self)
+        return self._plain(lambda a, b: a // b, *self._promoted(other, self))
 
     def __neg__(self) -> Tensor:
         return self._apply(ops.Neg(), self)
@@ -149,23 +149,36 @@ class Methods:
         return self._plain(lambda a, b: a ^ b, self, other)
 
     def __invert__(self) -> Tensor:
-        return self._wrap(~self.array)
+        if self.dtype.kind == "f":
+            raise DtypeError(f"~ needs a bool or integer tensor, got {self.dtype}.")
+        return self._values("invert")
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def _plain(self, function: Callable[[Any, Any], Any], a: Any, b: Any) -> Tensor:
         """The values of a function of two operands, of which no gradient is asked."""
         if a is None or b is None or isinstance(b, str):
-            raise TypeError(
-                f"a tensor and {type(b if a is self else a).__name__} cannot be combined."
-            )
-        a, b = (x.array if isinstance(x, Methods) else x for x in (a, b))
+            return NotImplemented  # type: ignore[no-any-return] # == is False then, < TypeError
+        if isinstance(a, Methods) and isinstance(b, Methods) and a.dtype != b.dtype:
+            a, b = self._promoted(a, b)
+        a, b = (
+            x.array if isinstance(x, Methods) else x if getattr(x, "ndim", 1) else x.item()
+            for x in (a, b)
+        )
         try:
-            result = function(a, b)
+            with quiet():
+                result = function(a, b)
         except ValueError:
             broadcast_shapes(*(tuple(x.shape) for x in (a, b) if hasattr(x, "shape")))
             raise
+        except TypeError as error:
+            raise DtypeError(f"the operands' dtypes do not allow it: {error}.") from None
         return self._wrap(backend_of(self.array).asarray(result))
+
+    def _values(self, name: str, *arguments: Any) -> Tensor:
+        """The values of a function of the array library, of which no gradient is asked."""
+        xp = backend_of(self.array)
+        return self._wrap(xp.asarray(getattr(xp.module, name)(self.array, *arguments)))
 
     # ---- arithmetic by name -----------------------------------------------------------------------
 
@@ -192,12 +205,13 @@ class Methods:
                 f'rounding_mode must be None, "floor" or "trunc", got {rounding_mode!r}.'
             )
         xp = backend_of(self.array).module
-        dtype = (self * other).dtype if not isinstance(other, float) else (self * 1.0).dtype
-        return self._plain(lambda a, b: xp.trunc(xp.true_divide(a, b)).astype(dtype), self, other)
+        a, b = self._promoted(self, other)
+        dtype = (a if isinstance(a, Methods) else b).dtype
+        return self._plain(lambda a, b: xp.trunc(xp.true_divide(a, b)).astype(dtype), a, b)
 
     def floor_divide(self, other: Any) -> Tensor:
         """floor(self / other)."""
-        return self._plain(lambda a, b: a // b, self, other)
+        return self.__floordiv__(other)
 
     def remainder(self, other: Any) -> Tensor:
         """self - other · floor(self / other)."""
@@ -237,6 +251,10 @@ class Methods:
 
     def masked_fill(self, mask: Any, value: Any) -> Tensor:
         """self with ``value`` where ``mask`` holds."""
+        if isinstance(value, Methods):
+            value = value.to(self.dtype)
+        elif isinstance(value, float) and self.dtype.kind != "f":
+            raise DtypeError(f"masked_fill of a {self.dtype} tensor with {value}; use x.float().")
         return self._where(mask, value, self)
 
     def _where(self, condition: Any, a: Any, b: Any) -> Tensor:
@@ -283,7 +301,7 @@ class Methods:
 
     def sign(self) -> Tensor:
         """-1, 0 or 1."""
-        return self._apply(ops.Sign(), self)
+        return self._apply(ops.Clone() if self.dtype.kind == "b" else ops.Sign(), self)
 
     def sin(self) -> Tensor:
         """The sine."""
@@ -335,10 +353,11 @@ class Methods:
         """self held between ``min`` and ``max``, numbers or tensors; None leaves a side open."""
         if min is None and max is None:
             raise ValueError("clamp needs min, max or both.")
-        if isinstance(min, Methods) or isinstance(max, Methods):
-            low: Any = self if min is None else self.maximum(min)
-            return low if max is None else low.minimum(max)  # type: ignore[no-any-return]
         x: Any = self
+        if isinstance(min, Methods) or isinstance(max, Methods):
+            if min is not None:
+                x = self._where(x < min, min, x)
+            return x if max is None else self._where(x > max, max, x)
         if self.dtype.kind != "f" and (isinstance(min, float) or isinstance(max, float)):
             x = self.to(get_default_dtype())
         return self._apply(ops.Clamp(min, max), x)
@@ -347,38 +366,49 @@ class Methods:
 
     def floor(self) -> Tensor:
         """The largest integer not above self (no gradient)."""
-        return self._wrap(backend_of(self.array).module.floor(self.array))
+        return self._values("floor")
 
     def ceil(self) -> Tensor:
         """The smallest integer not below self (no gradient)."""
-        return self._wrap(backend_of(self.array).module.ceil(self.array))
+        return self._values("ceil")
 
     def round(self, *, decimals: int = 0) -> Tensor:
         """The nearest integer, halves to even (no gradient)."""
-        return self._wrap(backend_of(self.array).module.round(self.array, decimals))
+        return self._values("round", decimals)
 
     def trunc(self) -> Tensor:
         """self without its fraction (no gradient)."""
-        return self._wrap(backend_of(self.array).module.trunc(self.array))
+        return self._values("trunc")
 
     def isnan(self) -> Tensor:
         """Where it is not a number."""
-        return self._wrap(backend_of(self.array).module.isnan(self.array))
+        return self._values("isnan")
 
     def isinf(self) -> Tensor:
         """Where it is infinite."""
-        return self._wrap(backend_of(self.array).module.isinf(self.array))
+        return self._values("isinf")
 
     def isfinite(self) -> Tensor:
         """Where it is neither infinite nor NaN."""
-        return self._wrap(backend_of(self.array).module.isfinite(self.array))
+        return self._values("isfinite")
 
     def logical_not(self) -> Tensor:
         """Where it is zero."""
         return self == 0
 
+    def logical_and(self, other: Any) -> Tensor:
+        """Where both are not zero."""
+        return self._plain(backend_of(self.array).module.logical_and, self, other)
+
+    def logical_or(self, other: Any) -> Tensor:
+        """Where one of them, or both, is not zero."""
+        return self._plain(backend_of(self.array).module.logical_or, self, other)
+
+    def logical_xor(self, other: Any) -> Tensor:
+        """Where exactly one of them is not zero."""
+        return self._plain(backend_of(self.array).module.logical_xor, self, other)
+
     eq, ne, lt, le, gt, ge = __eq__, __ne__, __lt__, __le__, __gt__, __ge__
-    logical_and, logical_or, logical_xor = __and__, __or__, __xor__
 
     def equal(self, other: Tensor) -> bool:
         """Whether shape and every value are equal."""
@@ -832,6 +862,12 @@ class Methods:
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """The places ``start`` to ``start + length`` along ``dim``."""
         axis = as_axis(dim, self.ndim)
+        n = self.shape[axis]
+        start = start + n if start < 0 else start
+        if length < 0 or not 0 <= start <= n - length:
+            raise IndexError(
+                f"narrow to {start} ... {start + length} does not fit axis {dim} of {self.shape}."
+            )
         return self[(slice(None),) * axis + (slice(start, start + length),)]
 
     def select(self, dim: int, index: int) -> Tensor:
@@ -864,7 +900,12 @@ class Methods:
                 f"gather needs an index with {self.ndim} axes, got shape {index.shape}."
             )
         self._check_places(index, axis)
-        return self._apply(ops.Gather(axis, index.array), self)
+        if any(m > n for i, (m, n) in enumerate(zip(index.shape, self.shape)) if i != axis):
+            raise ShapeError(
+                f"gather along axis {axis} needs an index no larger than {self.shape} on the "
+                f"other axes, got {index.shape}."
+            )
+        return self._apply(ops.Gather(axis, index.array.copy()), self)
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As ``gather``, with the other axes broadcast."""
@@ -885,7 +926,7 @@ class Methods:
         """self with ``src`` added along ``dim`` at ``index``."""
         axis = as_axis(dim, self.ndim)
         self._check_places(index, axis)
-        return self + self._apply(ops.ScatterAdd(axis, index.array, self.shape), src)
+        return self + self._apply(ops.ScatterAdd(axis, index.array.copy(), self.shape), src)
 
     def scatter(self, dim: int, index: Tensor, src: Any) -> Tensor:
         """self with ``src`` (a tensor or a number) written along ``dim`` at ``index``."""
@@ -917,11 +958,11 @@ class Methods:
 
     def nonzero(self, as_tuple: bool = False) -> Any:
         """The places of elements that are not zero."""
-        found = self.array.nonzero()
+        found = self.reshape(-1).array.nonzero() if not self.ndim else self.array.nonzero()
         if as_tuple:
             return tuple(self._wrap(f) for f in found)
         xp = backend_of(self.array)
-        return self._wrap(xp.stack(found, axis=1) if found else xp.zeros((0, 0), dtype=int64))
+        return self._wrap(xp.stack(found, axis=1)[:, : self.ndim])
 
     def _check_places(self, index: Any, axis: int) -> None:
         if index.dtype.kind not in "iu":

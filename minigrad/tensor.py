@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from copy import deepcopy
 from typing import Any
 from weakref import ref
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends, for_device
-from minigrad.dtypes import Dtype, as_dtype, get_default_dtype, promote
+from minigrad.backends import backend_of, backends, error_state, for_device, quiet, silent
+from minigrad.dtypes import Dtype, as_dtype, category, get_default_dtype, promote
 from minigrad.engine import clock, recording, set_recording
 from minigrad.errors import DtypeError, GraphError, ShapeError
 from minigrad.formatting import format_tensor
@@ -172,12 +173,15 @@ class Tensor(Methods):
         if self._op is not None:
             me = ref(self)
 
-            def keep(grad: Tensor) -> None:
+            def keep(grad: Any) -> Any:
                 if (tensor := me()) is not None:
-                    grad = grad if grad.requires_grad else grad.clone()
-                    tensor.grad = grad if tensor.grad is None else tensor.grad + grad
+                    own = grad if isinstance(grad, Tensor) else wrap(as_array(grad).copy())
+                    tensor.grad = own if tensor.grad is None else tensor.grad + own
+                return grad
 
-            self.register_hook(keep)
+            if not self._op.retains:  # stays the last hook: it sees what the others made of grad
+                self._op.hooks = [*(self._op.hooks or ()), keep]
+                self._op.retains = True
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call ``hook(grad)`` in every backward pass, when this tensor's gradient is complete.
@@ -190,16 +194,17 @@ class Tensor(Methods):
 
         def run(grad: Any) -> Any:
             raw = not isinstance(grad, Tensor)
-            new = hook(wrap(grad) if raw else grad)
+            new = hook(wrap(as_array(grad)) if raw else grad)
             if new is None:
                 return grad
             return new.array if raw else new
 
         if self._op is not None:
             hooks = self._op.hooks = self._op.hooks or []
+            hooks.insert(len(hooks) - self._op.retains, run)
         else:
             hooks = self._hooks = getattr(self, "_hooks", [])
-        hooks.append(run)
+            hooks.append(run)
         return RemovableHandle(hooks, run)
 
     # ---- conversion -----------------------------------------------------------------------------
@@ -216,10 +221,7 @@ class Tensor(Methods):
         return self.array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        array = self.numpy()
-        if dtype is not None and array.dtype != dtype:
-            return array.astype(dtype)
-        return array.copy() if copy else array
+        return backend_of(self.array).module.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
         if self._requires_grad:
@@ -297,10 +299,9 @@ class Tensor(Methods):
                 "only leaf tensors can be deep-copied; this one belongs to a graph: use .detach() "
                 "or .clone()."
             )
-        new = type(self).__new__(type(self))
+        state = {name: deepcopy(value, memo) for name, value in self._added().items()}
+        new = rebuild(type(self), self.array.copy(), self.device, self._requires_grad, state)
         memo[id(self)] = new
-        new.array = self.array.copy()
-        new._op, new._requires_grad = None, self._requires_grad
         new.grad = None if self.grad is None else self.grad.detach().clone()
         return new
 
@@ -308,7 +309,14 @@ class Tensor(Methods):
         if self._op is not None:
             raise GraphError("only leaf tensors can be pickled; use .detach().")
         host = backend_of(self.array).to_host(self.array)
-        return rebuild, (type(self), host, self.device, self._requires_grad)
+        return rebuild, (type(self), host, self.device, self._requires_grad, self._added())
+
+    def _added(self) -> dict[str, Any]:
+        """What a subclass added to a Tensor, as Buffer its ``persistent``."""
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, Tensor)]
+        slots = [s for kind in kinds[:-1] for s in kind.__dict__.get("__slots__", ())]
+        state = {name: getattr(self, name) for name in slots if hasattr(self, name)}
+        return {**state, **getattr(self, "__dict__", {})}
 
     # ---- changes in place -----------------------------------------------------------------------
 
@@ -345,13 +353,21 @@ class Tensor(Methods):
             raise ShapeError(
                 f"an in-place result of shape {tuple(array.shape)} does not fit {self.shape}."
             )
-        if array.dtype.kind == "f" and self.array.dtype.kind != "f":
+        if category(array.dtype) > category(self.array.dtype):
             raise DtypeError(
                 f"a {array.dtype} result cannot be stored in place in a {self.array.dtype} tensor; "
                 "convert it first, as in x.float()."
             )
+        self._check_writable()
         self.array[...] = array
         engine.changed(self.array)
+
+    def _check_writable(self) -> None:
+        if not getattr(self.array.flags, "writeable", True):
+            raise ShapeError(
+                f"this tensor of shape {self.shape} cannot be changed in place: its memory is "
+                "read-only, or stretched by expand(), where elements share it; use x.clone()."
+            )
 
     def _set(self, index: Any, value: Any) -> None:
         """``self[index] = value``, recorded where a gradient flows."""
@@ -360,17 +376,18 @@ class Tensor(Methods):
             self._change(SetItem(index), value)
             return
         raw = value.array if isinstance(value, Tensor) else value
+        self._check_writable()
         try:
-            self.array[index] = raw
+            with quiet():
+                self.array[index] = raw
         except ValueError as error:
             raise SetItem(index).explain(error, [self.array, raw]) from None
         engine.changed(self.array)
 
     def _draw(self, values: Any) -> Tensor:
         """Host values, as random methods draw them, into this tensor."""
-        backend = backend_of(self.array)
-        drawn = values.astype(self.array.dtype) if values.ndim else values
-        self._set((...,), wrap(backend.from_host(drawn, self.device)) if values.ndim else values)
+        drawn = as_array(values, self.array.dtype)
+        self._set((...,), wrap(backend_of(self.array).from_host(drawn, self.device)))
         return self
 
 
@@ -400,13 +417,17 @@ def wrap(array: Array) -> Tensor:
     return tensor
 
 
-def rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
+def rebuild(
+    kind: type[Tensor], array: Any, device: str, requires_grad: bool, added: dict[str, Any]
+) -> Tensor:
     """A tensor from its pickled parts."""
     tensor = new_tensor(kind)
     backend, name = for_device(device)
     tensor.array = backend.from_host(array, name)
     tensor._op = tensor.grad = None
     tensor._requires_grad = requires_grad
+    for name, value in added.items():
+        setattr(tensor, name, value)
     return tensor
 
 
@@ -420,14 +441,17 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         data = [d.tolist() if isinstance(d, Tensor) else d for d in data]
     backend = backends.get(type(data)) or for_device("cpu")[0]
     given = getattr(data, "dtype", None)
-    if dtype is not None:
-        return backend.asarray(data, dtype=as_dtype(dtype))
+    dtype = None if dtype is None else as_dtype(dtype)
     try:
-        array = backend.asarray(data)
+        with quiet():
+            array = backend.asarray(data, dtype=dtype)
     except ValueError as error:
-        raise ShapeError(f"a tensor needs rows of equal length: {error}.") from None
+        raise ShapeError(f"a tensor needs numbers in rows of equal length: {error}.") from None
+    if dtype is not None:
+        return array
     if array.dtype.kind not in "fiub":
         raise DtypeError(f"a tensor holds numbers or booleans, got {array.dtype} data.")
+    as_dtype(array.dtype)
     if given is None and (array.dtype.kind == "f" or not array.size):
         array = array.astype(get_default_dtype())
     return array
@@ -478,11 +502,14 @@ def apply(op: Op, *inputs: Any) -> Tensor:
         if edge is None:
             constant = True
         edges.append(edge)
+    token = error_state.set(silent)  # 1 / 0 is inf without a warning
     try:
         y = op.forward(xp, *arrays)
     except Exception as error:
         raise op.explain(error, arrays) from None
-    if not wanted or not recording.get():
+    finally:
+        error_state.reset(token)
+    if not wanted or not op.differentiable or not recording.get():
         return wrap(y if y.__class__ in backends else xp.asarray(y))
     if op.view and inputs[0]._op is not None:
         inputs[0]._op.viewed = True
@@ -537,6 +564,10 @@ def promoted(a: Any, b: Any) -> tuple[Any, Any]:
     """Two operands with the dtypes they need to be combined, as PyTorch promotes them."""
     a, b = operand(a), operand(b)
     dtype = promote([getattr(x, "array", x) for x in (a, b)])
+    bits = 8 * dtype.itemsize
+    if dtype.kind in "iu" and bits < 64:  # a number too large for int8 wraps, as in PyTorch
+        low = -(2 ** (bits - 1)) if dtype.kind == "i" else 0
+        a, b = (x if isinstance(x, Tensor) else (x - low) % 2**bits + low for x in (a, b))
     return tuple(  # type: ignore[return-value]
         apply(Cast(dtype), x) if isinstance(x, Tensor) and x.array.dtype != dtype else x
         for x in (a, b)
@@ -574,10 +605,13 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             left = a._op or a
         if alike and (left is not None or right is not None) and recording.get():
             xp = backends[x.__class__]
+            token = error_state.set(silent)
             try:
                 y = op.forward(xp, x, z)
             except Exception as error:
                 raise op.explain(error, [x, z]) from None
+            finally:
+                error_state.reset(token)
             if right is None:
                 constants = None, b if z is b else ref(b)
                 if z is b or x.shape == z.shape:
