@@ -85,7 +85,6 @@ norm = Tensor.norm
 numel = Tensor.numel
 outer = Tensor.outer
 permute = Tensor.permute
-pow = Tensor.pow
 prod = Tensor.prod
 reciprocal = Tensor.reciprocal
 relu = Tensor.relu
@@ -126,6 +125,11 @@ unbind = Tensor.unbind
 unflatten = Tensor.unflatten
 unsqueeze = Tensor.unsqueeze
 var = Tensor.var
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """``input`` to the power ``exponent``; either may be a number."""
+    return input**exponent  # type: ignore[no-any-return]
 
 
 def flip(input: Tensor, dims: Sequence[int]) -> Tensor:

@@ -56,6 +56,8 @@ class Methods:
         @property
         def ndim(self) -> int: ...
         @property
+        def requires_grad(self) -> bool: ...
+        @property
         def dtype(self) -> Any: ...
         @property
         def device(self) -> str: ...
@@ -882,10 +884,13 @@ class Methods:
 
     def __getitem__(self, index: Any) -> Tensor:
         parts, basic = _index(index)
-        return self._apply((ops.Slice if basic else ops.Index)(parts), self)
+        if basic:
+            return self._apply(ops.Slice(parts), self)
+        return self._apply(ops.Index(tuple(map(self._own, parts))), self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        parts, _ = _index(index)
+        kept_by = value if isinstance(value, Methods) and value.requires_grad else self
+        parts = tuple(map(kept_by._own, _index(index)[0]))
         if isinstance(value, Methods) and value.dtype != self.dtype:
             value = value.to(self.dtype)
         if not isinstance(value, Methods | int | float):
@@ -905,7 +910,7 @@ class Methods:
                 f"gather along axis {axis} needs an index no larger than {self.shape} on the "
                 f"other axes, got {index.shape}."
             )
-        return self._apply(ops.Gather(axis, index.array.copy()), self)
+        return self._apply(ops.Gather(axis, self._own(index.array)), self)
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As ``gather``, with the other axes broadcast."""
@@ -926,7 +931,7 @@ class Methods:
         """self with ``src`` added along ``dim`` at ``index``."""
         axis = as_axis(dim, self.ndim)
         self._check_places(index, axis)
-        return self + self._apply(ops.ScatterAdd(axis, index.array.copy(), self.shape), src)
+        return self + self._apply(ops.ScatterAdd(axis, src._own(index.array), self.shape), src)
 
     def scatter(self, dim: int, index: Tensor, src: Any) -> Tensor:
         """self with ``src`` (a tensor or a number) written along ``dim`` at ``index``."""
@@ -963,6 +968,10 @@ class Methods:
             return tuple(self._wrap(f) for f in found)
         xp = backend_of(self.array)
         return self._wrap(xp.stack(found, axis=1)[:, : self.ndim])
+
+    def _own(self, part: Any) -> Any:
+        """A part of an index that the caller can no longer change, where a gradient will need it."""
+        return part.copy() if self.requires_grad and hasattr(part, "dtype") else part
 
     def _check_places(self, index: Any, axis: int) -> None:
         if index.dtype.kind not in "iu":
