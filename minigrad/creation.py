@@ -128,20 +128,21 @@ def arange(
     """start, start + step, ... up to, not including, ``end``; ``arange(n)`` counts from 0."""
     if end is None:
         start, end = 0, start
+    if dtype is None:
+        whole = all(isinstance(v, int) for v in (start, end, step))
+        dtype = int64 if whole else get_default_dtype()
+    dtype = as_dtype(dtype)
+    if dtype.kind != "f":
+        start, end, step = int(start), int(end), int(step)
     if step == 0:
         raise ValueError("arange needs a step other than 0.")
     if (end - start) * step < 0:
         raise ValueError(
             f"arange from {start} to {end} needs a step of the other sign, got {step}."
         )
-    if dtype is None:
-        whole = all(isinstance(v, int) for v in (start, end, step))
-        dtype = int64 if whole else get_default_dtype()
     n = ceil((end - start) / step)
-    values = start + step * np.arange(
-        n, dtype=np.float64 if as_dtype(dtype).kind == "f" else np.int64
-    )
-    return _made(values.astype(as_dtype(dtype)), device, requires_grad)
+    values = start + step * np.arange(n, dtype=np.float64 if dtype.kind == "f" else np.int64)
+    return _made(values.astype(dtype), device, requires_grad)
 
 
 def linspace(
@@ -219,6 +220,8 @@ def rand(
     """Draws from [0, 1), all values alike."""
     shape, dtype = as_shape(size), _floating(dtype)
     drawn = rng_of(generator).random(shape, np.float32 if dtype.itemsize <= 4 else np.float64)
+    if dtype.itemsize == 2:
+        drawn = np.floor(drawn * 2048) / 2048  # 11 bits, or rounding to float16 would reach 1
     return _drawn(drawn, dtype, device, requires_grad)
 
 

@@ -59,7 +59,8 @@ def format_tensor(tensor: Any) -> str:
         notes.append(f"grad_fn={tensor.grad_fn!r}")
     elif tensor.requires_grad:
         notes.append("requires_grad=True")
-    text, width = prefix + body, len(prefix + body) - (prefix + body).rfind("\n") - 1
+    text = prefix + body
+    width = len(text) - text.rfind("\n") + 1
     for note in notes:
         if width + len(note) + 2 > PrintOptions.linewidth:
             text, width = text + ",\n" + " " * len("tensor("), len("tensor(")
@@ -88,31 +89,24 @@ def _corners(host: Any) -> Any:
 
 
 def _formatter(shown: Any) -> Callable[[Any], str]:
-    """A function from one value to text; all texts have the same width."""
+    """A function from one value to text. The widest of the non-zero finite numbers sets the width."""
     values = shown.ravel().tolist()
     if shown.dtype.kind != "f":
         width = max(len(str(v)) for v in values)
         return lambda v: str(v).rjust(width)
-    finite = [abs(v) for v in values if isfinite(v) and v != 0]
+    numbers = [v for v in values if isfinite(v) and v != 0]
     digits = PrintOptions.precision
-    if not finite:
-        plain: Callable[[Any], str] = lambda v: f"{v:.0f}." if isfinite(v) else str(v)  # noqa: E731
+    low, high = min(map(abs, numbers), default=1.0), max(map(abs, numbers), default=1.0)
+    scientific = PrintOptions.sci_mode
+    if scientific is None:
+        scientific = high / low > 1000 or high > 1e8 or low < 1e-4
+    if scientific and numbers:
+        plain: Callable[[Any], str] = lambda v: f"{v:.{digits}e}"  # noqa: E731
+    elif all(v == ceil(v) for v in numbers):
+        plain = lambda v: f"{v:.0f}." if isfinite(v) else str(v)  # noqa: E731
     else:
-        low, high = min(finite), max(finite)
-        whole = all(v == ceil(v) for v in finite)
-        wide_range = high / low > 1000.0
-        if PrintOptions.sci_mode is None:
-            scientific = high > 1e8 or (not whole and (wide_range or low < 1e-4))
-            scientific = scientific or (whole and wide_range and high > 1e8)
-        else:
-            scientific = PrintOptions.sci_mode
-        if scientific:
-            plain = lambda v: f"{v:.{digits}e}"  # noqa: E731
-        elif whole:
-            plain = lambda v: f"{v:.0f}." if isfinite(v) else str(v)  # noqa: E731
-        else:
-            plain = lambda v: f"{v:.{digits}f}"  # noqa: E731
-    width = max(len(plain(v)) for v in values)
+        plain = lambda v: f"{v:.{digits}f}"  # noqa: E731
+    width = max((len(plain(v)) for v in numbers), default=1)
     return lambda v: plain(v).rjust(width)
 
 
@@ -134,7 +128,6 @@ def _row(values: list[Any], indent: int, edge: int | None, text: Callable[[Any],
     shown = [text(v) for v in (values if edge is None else values[:edge] + values[-edge:])]
     if edge is not None:
         shown.insert(edge, " ...")
-    width = len(text(values[0])) + 2
-    per_line = max(1, (PrintOptions.linewidth - indent) // width)
+    per_line = max(1, (PrintOptions.linewidth - indent) // (len(text(0)) + 2))
     lines = [shown[i : i + per_line] for i in range(0, len(shown), per_line)]
     return "[" + (",\n" + " " * (indent + 1)).join(", ".join(line) for line in lines) + "]"

@@ -426,9 +426,9 @@ SHAPES = [(3,), (2, 3), (4, 2, 3), (1, 2, 3), (5, 1, 2, 3), (0, 3), (4, 0, 3)]
         (a, b)
         for a in SHAPES
         for b in [(s[-1],) if len(s) == 1 else (*s[:-2], s[-1], s[-2]) for s in SHAPES]
-        if len(a) < 3 or len(b) < 3 or all(
-            m == n or 1 in (m, n) for m, n in zip(a[-3::-1], b[-3::-1], strict=False)
-        )
+        if len(a) < 3
+        or len(b) < 3
+        or all(m == n or 1 in (m, n) for m, n in zip(a[-3::-1], b[-3::-1], strict=False))
     ],
     ids=str,
 )
@@ -494,9 +494,7 @@ def test_einsum_as_in_pytorch(equation: str) -> None:
     theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
     y, z = mg.einsum(equation, *ours), torch.einsum(equation, *theirs)
     same(y, z)
-    same(
-        list(mg.grad((y * y).sum(), ours)), list(torch.autograd.grad((z * z).sum(), theirs))
-    )
+    same(list(mg.grad((y * y).sum(), ours)), list(torch.autograd.grad((z * z).sum(), theirs)))
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
@@ -565,7 +563,7 @@ def _errors() -> Any:
     yield "0 <= k <= 3", IndexError, lambda: x.topk(4)
     yield "at most 2", ShapeError, lambda: mg.ones(1, 1, 1).t()
     yield "matrix", ShapeError, lambda: mg.ones(3).tril()
-    yield "negative power", DtypeError, lambda: i ** -1
+    yield "negative power", DtypeError, lambda: i**-1
     yield "bool or integer", DtypeError, lambda: ~x
     yield "dtypes do not allow", DtypeError, lambda: x & x
     yield "does not accept bool", DtypeError, lambda: b - b
