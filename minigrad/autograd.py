@@ -103,7 +103,7 @@ class inference_mode(_Recording):  # noqa: N801 - PyTorch's name
 
 
 class set_grad_enabled(_Recording):  # noqa: N801 - PyTorch's name
-    """Recording on or off from here on, ``set_grad_enabled(False)``, or for a block, with ``with``."""
+    """Recording on or off: ``set_grad_enabled(False)`` from here on, or for a ``with`` block."""
 
     def __init__(self, mode: bool) -> None:
         super().__init__()

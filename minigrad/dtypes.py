@@ -37,7 +37,7 @@ def get_default_dtype() -> Dtype:
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """Make ``float32`` (the default), ``float64`` or ``float16`` that of new floating tensors."""
+    """Make ``float32`` (so at first), ``float64`` or ``float16`` the dtype of new tensors."""
     dtype = as_dtype(dtype)
     if dtype.kind != "f":
         raise DtypeError(

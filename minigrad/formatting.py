@@ -32,7 +32,7 @@ def set_printoptions(
     linewidth: int | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Digits after the point, elements before summarising and at each end, width of a line."""
+    """Digits after the point, elements before summarising, elements at each end, line width."""
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems}
     for name, value in {**given, "linewidth": linewidth}.items():
         if value is not None:
@@ -89,7 +89,7 @@ def _corners(host: Any) -> Any:
 
 
 def _formatter(shown: Any) -> Callable[[Any], str]:
-    """A function from one value to text. The widest of the non-zero finite numbers sets the width."""
+    """A function from a value to text; the widest non-zero finite number sets the width."""
     values = shown.ravel().tolist()
     if shown.dtype.kind != "f":
         width = max(len(str(v)) for v in values)

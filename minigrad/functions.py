@@ -1,4 +1,4 @@
-"""The functions at minigrad's top level: those of one tensor are its methods, the rest stand here."""
+"""The functions at minigrad's top level: a tensor's methods by name, and the rest."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def flip(input: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
-    """``input`` where ``condition`` holds, else ``other``; with a condition only, the places it holds at."""
+    """``input`` where ``condition`` holds, else ``other``; of a condition alone, where it holds."""
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
     if condition.dtype.kind != "b":
@@ -193,9 +193,10 @@ def var_mean(
 def einsum(equation: str, *operands: Any) -> Tensor:
     """A sum of products by Einstein's convention.
 
-    ``"ij,jk->ik"`` is the matrix product: every letter names an axis, letters missing in the result are
-    summed. ``...`` stands for any number of broadcast axes; a letter repeated in one operand takes its
-    diagonal; without ``->`` the result has the letters that occur once, in alphabetical order.
+    ``"ij,jk->ik"`` is the matrix product: every letter names an axis, letters missing in the result
+    are summed. ``...`` stands for any number of broadcast axes; a letter repeated in one operand
+    takes its diagonal; without ``->`` the result has the letters that occur once, in alphabetical
+    order.
 
     Example:
         >>> from minigrad import ones
@@ -279,7 +280,7 @@ def baddbmm(
 
 
 def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinates of a grid: the i-th result varies along axis i (``"ij"``) or as in images (``"xy"``)."""
+    """Coordinates of a grid: result i varies along axis i (``"ij"``) or as images do (``"xy"``)."""
     shape = tuple(t.numel() for t in tensors)
     grids = [
         t.reshape([-1 if i == j else 1 for j in range(len(shape))]).expand(shape)

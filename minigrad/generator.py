@@ -11,8 +11,8 @@ import numpy as np
 class Generator:
     """A stream of random numbers with a seed and a state.
 
-    Differs: the algorithm is NumPy's PCG64 (O'Neill 2014), not PyTorch's Mersenne Twister, so
-    equal seeds give other numbers than in PyTorch, of the same distributions.
+    Differs: the algorithm is NumPy's PCG64 (O'Neill 2014), not PyTorch's Mersenne Twister, so equal
+    seeds give other numbers than in PyTorch, of the same distributions.
     """
 
     def __init__(self, device: str = "cpu") -> None:

@@ -97,9 +97,7 @@ def gradgradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """``gradcheck`` of the gradients of ``func``, with respect to its inputs and the output's
-    gradient.
-    """
+    """``gradcheck`` of the gradients of ``func``: in its inputs and in the output's gradient."""
     args = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     slots = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.requires_grad]
     sample = func(*args)

@@ -1,7 +1,7 @@
 """The operators and methods of Tensor, a line or a few each: which op, with which arguments.
 
-Names, arguments and defaults are PyTorch's; NumPy's ``axis`` and ``keepdims`` are accepted beside ``dim``
-and ``keepdim``, because the formulas in ``ops/`` run on Tensors too.
+Names, arguments and defaults are PyTorch's; NumPy's ``axis`` and ``keepdims`` are accepted beside
+``dim`` and ``keepdim``, because the formulas in ``ops/`` run on Tensors too.
 """
 
 from __future__ import annotations
@@ -52,15 +52,29 @@ class Methods:
         tolist: Callable[..., Any]
 
         @property
-        def shape(self) -> tuple[int, ...]: ...
+        def shape(self) -> tuple[int, ...]:
+            """See Tensor."""
+            raise NotImplementedError
+
         @property
-        def ndim(self) -> int: ...
+        def ndim(self) -> int:
+            """See Tensor."""
+            raise NotImplementedError
+
         @property
-        def requires_grad(self) -> bool: ...
+        def requires_grad(self) -> bool:
+            """See Tensor."""
+            raise NotImplementedError
+
         @property
-        def dtype(self) -> Any: ...
+        def dtype(self) -> Any:
+            """See Tensor."""
+            raise NotImplementedError
+
         @property
-        def device(self) -> str: ...
+        def device(self) -> str:
+            """See Tensor."""
+            raise NotImplementedError
 
     # ---- operators ------------------------------------------------------------------------------
 
@@ -182,7 +196,7 @@ class Methods:
         xp = backend_of(self.array)
         return self._wrap(xp.asarray(getattr(xp.module, name)(self.array, *arguments)))
 
-    # ---- arithmetic by name -----------------------------------------------------------------------
+    # ---- arithmetic by name ----------------------------------------------------------------------
 
     def add(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self + alpha · other."""
@@ -267,7 +281,7 @@ class Methods:
         a, b = self._promoted(a, b)
         return self._apply(ops.Where(), condition, a, b)
 
-    # ---- functions of one variable ------------------------------------------------------------------
+    # ---- functions of one variable ---------------------------------------------------------------
 
     def exp(self) -> Tensor:
         """e to the power self."""
@@ -423,7 +437,7 @@ class Methods:
         xp = backend_of(self.array).module
         return bool(xp.allclose(self.array, other.array, rtol, atol, equal_nan))
 
-    # ---- reductions -----------------------------------------------------------------------------------
+    # ---- reductions ------------------------------------------------------------------------------
 
     def sum(
         self,
@@ -512,14 +526,14 @@ class Methods:
         return self._apply(ops.Amin(axes, keepdim or keepdims), self)
 
     def max(self, dim: Any = None, keepdim: bool = False, *, axis: Dim = None) -> Any:
-        """``x.max()`` the largest value; ``x.max(dim)`` (values, indices); ``x.max(other)`` the larger."""
+        """The largest value; ``max(dim)``: (values, indices); ``max(other)``: the larger of two."""
         if isinstance(dim, Methods):
             return self.maximum(dim)
         dim = axis if dim is None else dim
         return self.amax() if dim is None else self._at(self.argmax(dim, True), dim, keepdim)
 
     def min(self, dim: Any = None, keepdim: bool = False, *, axis: Dim = None) -> Any:
-        """``x.min()`` the smallest value; ``x.min(dim)`` (values, indices); ``x.min(other)`` the smaller."""
+        """The smallest value; ``min(dim)``: (values, indices); ``min(other)``: the smaller one."""
         if isinstance(dim, Methods):
             return self.minimum(dim)
         dim = axis if dim is None else dim
@@ -632,7 +646,7 @@ class Methods:
                 f"{what} over no elements: shape {self.shape} is empty on axes {axes}."
             )
 
-    # ---- shape ------------------------------------------------------------------------------------------
+    # ---- shape -----------------------------------------------------------------------------------
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the length of one axis."""
@@ -675,7 +689,8 @@ class Methods:
 
     def contiguous(self) -> Tensor:
         """self, or a copy whose elements lie in memory in order."""
-        return self if self.is_contiguous() else self._apply(ops.Clone(), self)  # type: ignore[return-value]
+        x: Any = self
+        return x if self.is_contiguous() else self._apply(ops.Clone(), x)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements, in the same order, under another shape; one -1 is worked out."""
@@ -838,7 +853,7 @@ class Methods:
         return self.diagonal().sum()
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-        """Parts along ``dim``: of one size each (the last may be smaller), or of the sizes given."""
+        """Parts along ``dim``: of one size (the last may be smaller), or of the sizes given."""
         axis = as_axis(dim, self.ndim)
         n = self.shape[axis]
         if isinstance(split_size, int):
@@ -880,7 +895,7 @@ class Methods:
         """Every place along ``dim``, without that axis."""
         return tuple(self.select(dim, i) for i in range(self.shape[as_axis(dim, self.ndim)]))
 
-    # ---- indexing -----------------------------------------------------------------------------------------
+    # ---- indexing --------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
         parts, basic = _index(index)
@@ -905,7 +920,9 @@ class Methods:
                 f"gather needs an index with {self.ndim} axes, got shape {index.shape}."
             )
         self._check_places(index, axis)
-        if any(m > n for i, (m, n) in enumerate(zip(index.shape, self.shape)) if i != axis):
+        if any(
+            m > n for i, (m, n) in enumerate(zip(index.shape, self.shape, strict=True)) if i != axis
+        ):
             raise ShapeError(
                 f"gather along axis {axis} needs an index no larger than {self.shape} on the "
                 f"other axes, got {index.shape}."
@@ -970,7 +987,7 @@ class Methods:
         return self._wrap(xp.stack(found, axis=1)[:, : self.ndim])
 
     def _own(self, part: Any) -> Any:
-        """A part of an index that the caller can no longer change, where a gradient will need it."""
+        """A part of an index, copied where a gradient will need it: the caller may change it."""
         return part.copy() if self.requires_grad and hasattr(part, "dtype") else part
 
     def _check_places(self, index: Any, axis: int) -> None:
@@ -983,7 +1000,7 @@ class Methods:
                 f"[{index.array.min()}, {index.array.max()}]."
             )
 
-    # ---- order ----------------------------------------------------------------------------------------------
+    # ---- order -----------------------------------------------------------------------------------
 
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
         """The places that would sort along ``dim``; equal ones keep their order."""
@@ -1012,7 +1029,7 @@ class Methods:
         places = self.argsort(dim, largest).narrow(axis, 0, k) if self.ndim else self.argsort()
         return ValuesIndices(self.gather(dim, places), places)
 
-    # ---- products -----------------------------------------------------------------------------------------------
+    # ---- products --------------------------------------------------------------------------------
 
     def matmul(self, other: Any) -> Tensor:
         """The matrix product, for vectors, matrices and batches of matrices."""
@@ -1072,7 +1089,7 @@ class Methods:
             raise ShapeError(f"outer needs two vectors, got {self.shape} and {vec2.shape}.")
         return self.reshape(-1, 1) * vec2
 
-    # ---- dtype and device ---------------------------------------------------------------------------------------
+    # ---- dtype and device ------------------------------------------------------------------------
 
     def type(self, dtype: Any = None) -> Any:
         """This tensor as ``dtype``; without one, the name of its type."""
@@ -1125,7 +1142,7 @@ class Methods:
         """Whether it lives on a GPU."""
         return self.device.startswith("cuda")
 
-    # ---- new tensors like this one ------------------------------------------------------------------------------------
+    # ---- new tensors like this one ---------------------------------------------------------------
 
     def new_zeros(self, *size: Any, dtype: Any = None) -> Tensor:
         """Zeros of this dtype and device."""
@@ -1150,7 +1167,7 @@ class Methods:
         dtype = self.dtype if dtype is None else as_dtype(dtype)
         return self._wrap(backend_of(self.array).full(as_shape(size), value, dtype=dtype))
 
-    # ---- changes in place -----------------------------------------------------------------------------------------------
+    # ---- changes in place ------------------------------------------------------------------------
 
     def add_(self, other: Any, *, alpha: Any = 1) -> Tensor:
         """self += alpha · other."""
@@ -1239,7 +1256,7 @@ class Methods:
         """``value`` where ``mask`` holds."""
         return self.copy_(self.masked_fill(mask, value))
 
-    # ---- random values in place ----------------------------------------------------------------------------------------------
+    # ---- random values in place ------------------------------------------------------------------
 
     def normal_(
         self, mean: Any = 0.0, std: Any = 1.0, *, generator: Generator | None = None
@@ -1279,7 +1296,7 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 
 def _index(index: Any) -> tuple[tuple[Any, ...], bool]:
-    """An index as a tuple of ints, slices, None, Ellipsis and raw arrays; whether it has no arrays."""
+    """An index as ints, slices, None, Ellipsis and raw arrays; and whether it has no arrays."""
     parts = index if isinstance(index, tuple) else (index,)
     out: list[Any] = []
     basic, dots = True, False
@@ -1319,5 +1336,6 @@ def _places(part: Any) -> Any:
         array = host.asarray(values)
         return array.astype(int64) if not array.size and array.dtype.kind == "f" else array
     raise TypeError(
-        f"an index is made of ints, slices, None, ..., tensors and lists, got {type(part).__name__}."
+        "an index is made of ints, slices, None, ..., tensors and lists, got "
+        f"{type(part).__name__}."
     )

@@ -100,8 +100,7 @@ def reduced_axes(from_shape: Shape, to_shape: Shape) -> Shape:
 
 
 def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
-    """Number of places a window fits: floor((size + 2 padding - dilation (kernel - 1) - 1) /
-    stride) + 1.
+    """Places a window fits: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1.
 
     Source: Dumoulin and Visin (2016), arXiv:1603.07285, relationship 15.
     """

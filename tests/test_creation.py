@@ -12,23 +12,41 @@ from minigrad.errors import DeviceError, DtypeError, ShapeError
 from tests.test_tensor import expressions, same
 
 CALLS = """
-t.tensor(3) ; t.tensor(3.5) ; t.tensor(True) ; t.tensor([1, 2]) ; t.tensor([1, 2.5]) ; t.tensor([True, False]) ; t.tensor([[1], [2]])
-t.tensor([]) ; t.tensor([[]]) ; t.tensor([[], []]) ; t.tensor((1, 2)) ; t.tensor([(1, 2), [3, 4]]) ; t.tensor([True, 2]) ; t.tensor([True, 2.5])
-t.tensor([1.5], dtype=t.int64) ; t.tensor([1, 0], dtype=t.bool) ; t.tensor([1], dtype=t.float16) ; t.tensor(2**40) ; t.tensor([1e300], dtype=t.float64)
-t.tensor(np.float64(3)) ; t.tensor(np.int8(3)) ; t.tensor(np.ones(2)) ; t.tensor(np.ones((2, 1), np.float32)) ; t.tensor(np.array([True])) ; t.tensor(range(3))
-t.tensor([t.tensor(1.0), t.tensor(2.0)]) ; t.tensor(np.arange(3, dtype=np.uint8)) ; t.tensor(np.ones((2, 3)).T) ; t.tensor(float("inf")) ; t.tensor([float("nan")])
-t.as_tensor([1, 2]) ; t.as_tensor(3.0) ; t.as_tensor(np.ones(2)) ; t.as_tensor([1], dtype=t.float64) ; t.asarray([1.5]) ; t.from_numpy(np.ones(2, np.int32))
-t.zeros(2, 3) ; t.zeros((2, 3)) ; t.zeros([2]) ; t.zeros(()) ; t.zeros(0, 3) ; t.ones(2) ; t.ones(2, dtype=t.int64) ; t.ones(2, dtype=t.bool) ; t.zeros(3).requires_grad
-t.full((2,), 3) ; t.full((2, 2), 1.5) ; t.full((), True) ; t.full((2,), 1, dtype=t.float64) ; t.full([1], float("nan")) ; t.empty(2, 3).shape == (2, 3)
-t.eye(3) ; t.eye(2, 3) ; t.eye(2, dtype=t.int64) ; t.eye(0) ; t.arange(5) ; t.arange(2, 5) ; t.arange(0, 10, 3) ; t.arange(5, 0, -2) ; t.arange(0.0, 1, 0.25)
-t.arange(3.0) ; t.arange(1, 2.5, 0.5) ; t.arange(0) ; t.arange(5, dtype=t.float64) ; t.arange(0, 1, 0.1) ; t.arange(1.0, 0.0, -0.3) ; t.arange(2.5, dtype=t.int64)
-t.linspace(0, 1, 5) ; t.linspace(-1, 1, 1) ; t.linspace(0, 10, 3, dtype=t.float64) ; t.linspace(2, 1, 4) ; t.linspace(0, 1, 0) ; t.linspace(0, 10, 3, dtype=t.int64)
-t.zeros_like(t.ones(2, dtype=t.int32)) ; t.ones_like(t.zeros(2, 1)) ; t.full_like(t.zeros(2), 7) ; t.full_like(t.zeros(2, dtype=t.int64), 7) ; t.zeros_like(t.ones(1), dtype=t.bool)
-t.empty_like(t.ones(2)).shape == (2,) ; t.ones(2, requires_grad=True).requires_grad ; t.tensor([1.0], requires_grad=True).is_leaf ; t.rand(2, 3).shape == (2, 3) ; t.randn(2).dtype == t.float32
-t.randint(5, (2, 2)).dtype == t.int64 ; t.randperm(4).sort()[0] ; t.rand(2, dtype=t.float64).dtype == t.float64 ; t.rand(()).shape == () ; t.randn(()).shape == () ; t.randint(0, 1, ()) ; t.randperm(0)
-t.rand_like(t.ones(2, dtype=t.float16)).dtype == t.float16 ; t.randn_like(t.ones(2)).shape == (2,) ; t.randint_like(t.ones(3), 2, 3) ; t.bernoulli(t.ones(2)) ; t.bernoulli(t.zeros(2, dtype=t.float64)) ; t.normal(0.0, 0.0, (2,))
-t.normal(t.ones(2), 0.0) ; t.normal(t.ones(2), t.zeros(2)) ; t.multinomial(t.tensor([0.0, 1.0, 0.0]), 1) ; t.multinomial(t.tensor([[0.0, 1.0], [1.0, 0.0]]), 3, replacement=True) ; t.Tensor([1, 2]) ; t.Tensor([[1.5]])
-t.get_default_dtype() == t.float32 ; t.is_tensor(t.ones(1)) ; t.tensor([1, 2]).new_tensor([1.5, 2]) ; t.bernoulli(t.zeros(3), 1.0) ; t.multinomial(t.tensor([1.0, 1.0, 0.0]), 2).sort()[0] ; t.tensor(t.tensor(2)).dtype == t.int64
+t.tensor(3) ; t.tensor(3.5) ; t.tensor(True) ; t.tensor([1, 2]) ; t.tensor([1, 2.5])
+t.tensor([True, False]) ; t.tensor([[1], [2]]) ; t.tensor([]) ; t.tensor([[]])
+t.tensor([[], []]) ; t.tensor((1, 2)) ; t.tensor([(1, 2), [3, 4]]) ; t.tensor([True, 2])
+t.tensor([True, 2.5]) ; t.tensor([1.5], dtype=t.int64) ; t.tensor([1, 0], dtype=t.bool)
+t.tensor([1], dtype=t.float16) ; t.tensor(2**40) ; t.tensor([1e300], dtype=t.float64)
+t.tensor(np.float64(3)) ; t.tensor(np.int8(3)) ; t.tensor(np.ones(2))
+t.tensor(np.ones((2, 1), np.float32)) ; t.tensor(np.array([True])) ; t.tensor(range(3))
+t.tensor([t.tensor(1.0), t.tensor(2.0)]) ; t.tensor(np.arange(3, dtype=np.uint8))
+t.tensor(np.ones((2, 3)).T) ; t.tensor(float("inf")) ; t.tensor([float("nan")])
+t.as_tensor([1, 2]) ; t.as_tensor(3.0) ; t.as_tensor(np.ones(2))
+t.as_tensor([1], dtype=t.float64) ; t.asarray([1.5]) ; t.from_numpy(np.ones(2, np.int32))
+t.zeros(2, 3) ; t.zeros((2, 3)) ; t.zeros([2]) ; t.zeros(()) ; t.zeros(0, 3) ; t.ones(2)
+t.ones(2, dtype=t.int64) ; t.ones(2, dtype=t.bool) ; t.zeros(3).requires_grad ; t.full((2,), 3)
+t.full((2, 2), 1.5) ; t.full((), True) ; t.full((2,), 1, dtype=t.float64)
+t.full([1], float("nan")) ; t.empty(2, 3).shape == (2, 3) ; t.eye(3) ; t.eye(2, 3)
+t.eye(2, dtype=t.int64) ; t.eye(0) ; t.arange(5) ; t.arange(2, 5) ; t.arange(0, 10, 3)
+t.arange(5, 0, -2) ; t.arange(0.0, 1, 0.25) ; t.arange(3.0) ; t.arange(1, 2.5, 0.5) ; t.arange(0)
+t.arange(5, dtype=t.float64) ; t.arange(0, 1, 0.1) ; t.arange(1.0, 0.0, -0.3)
+t.arange(2.5, dtype=t.int64) ; t.linspace(0, 1, 5) ; t.linspace(-1, 1, 1)
+t.linspace(0, 10, 3, dtype=t.float64) ; t.linspace(2, 1, 4) ; t.linspace(0, 1, 0)
+t.linspace(0, 10, 3, dtype=t.int64) ; t.zeros_like(t.ones(2, dtype=t.int32))
+t.ones_like(t.zeros(2, 1)) ; t.full_like(t.zeros(2), 7)
+t.full_like(t.zeros(2, dtype=t.int64), 7) ; t.zeros_like(t.ones(1), dtype=t.bool)
+t.empty_like(t.ones(2)).shape == (2,) ; t.ones(2, requires_grad=True).requires_grad
+t.tensor([1.0], requires_grad=True).is_leaf ; t.rand(2, 3).shape == (2, 3)
+t.randn(2).dtype == t.float32 ; t.randint(5, (2, 2)).dtype == t.int64 ; t.randperm(4).sort()[0]
+t.rand(2, dtype=t.float64).dtype == t.float64 ; t.rand(()).shape == () ; t.randn(()).shape == ()
+t.randint(0, 1, ()) ; t.randperm(0) ; t.rand_like(t.ones(2, dtype=t.float16)).dtype == t.float16
+t.randn_like(t.ones(2)).shape == (2,) ; t.randint_like(t.ones(3), 2, 3) ; t.bernoulli(t.ones(2))
+t.bernoulli(t.zeros(2, dtype=t.float64)) ; t.normal(0.0, 0.0, (2,)) ; t.normal(t.ones(2), 0.0)
+t.normal(t.ones(2), t.zeros(2)) ; t.multinomial(t.tensor([0.0, 1.0, 0.0]), 1)
+t.multinomial(t.tensor([[0.0, 1.0], [1.0, 0.0]]), 3, replacement=True) ; t.Tensor([1, 2])
+t.Tensor([[1.5]]) ; t.get_default_dtype() == t.float32 ; t.is_tensor(t.ones(1))
+t.tensor([1, 2]).new_tensor([1.5, 2]) ; t.bernoulli(t.zeros(3), 1.0)
+t.multinomial(t.tensor([1.0, 1.0, 0.0]), 2).sort()[0] ; t.tensor(t.tensor(2)).dtype == t.int64
 """
 
 

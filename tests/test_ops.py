@@ -15,7 +15,8 @@ import minigrad as mg
 from minigrad import ops
 from minigrad.backends import Reference, backends
 from minigrad.ops import Fused, Op
-from minigrad.tensor import apply, tensors, wrap
+from minigrad.namespace import tensors
+from minigrad.tensor import apply, wrap
 from tests.cases import CASES, TESTS, Case
 
 BACKENDS = {b.name: b for b in backends.values()}
@@ -369,7 +370,6 @@ def conv2d(draw: Any, n: int) -> Any:
 @kernel
 def conv2d_backward(draw: Any, n: int) -> Any:
     for x, weight, bias, *rest in conv2d(draw, n):
-        stride, padding, dilation, groups = rest
         grad = np.zeros_like(Reference.conv2d(BACKENDS["numpy"], x, weight, bias, *rest))
         grad[...] = draw(*grad.shape)
         yield grad, x, weight, *rest, (True, True, True)

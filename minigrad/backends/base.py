@@ -12,8 +12,9 @@ Array = Any  # numpy.ndarray or cupy.ndarray; a rule also runs on Tensor
 class Namespace:
     """The array functions a rule may use, with NumPy's names and meaning.
 
-    Three interpreters offer them: NumPy, CuPy and ``Tensor`` (whose operations are recorded). A rule
-    also uses operators, ``x.shape``, ``x.dtype`` and the methods ``sum``, ``reshape``, ``swapaxes``.
+    Three interpreters offer them: NumPy, CuPy and ``Tensor`` (whose operations are recorded). A
+    rule also uses operators, ``x.shape``, ``x.dtype`` and the methods ``sum``, ``reshape``,
+    ``swapaxes``.
     """
 
     abs: Callable[..., Any]
@@ -60,8 +61,8 @@ class Namespace:
 class Backend(Namespace):
     """An array library as minigrad sees it.
 
-    ``Backend(numpy)`` takes the functions of ``Namespace`` from the library by name; memory and what
-    has no NumPy name stands below. The named kernels are in ``reference.Reference``.
+    ``Backend(numpy)`` takes the functions of ``Namespace`` from the library by name; memory and
+    what has no NumPy name stands below. The named kernels are in ``reference.Reference``.
     """
 
     name: str
@@ -96,7 +97,7 @@ class Backend(Namespace):
         raise NotImplementedError
 
     def scatter_add(self, x: Array, index: Array, axis: int, shape: tuple[int, ...]) -> Array:
-        """Zeros of ``shape`` with ``x`` added along ``axis`` at ``index``: take_along_axis undone."""
+        """Zeros of ``shape`` with ``x`` added along ``axis`` at ``index``."""
         raise NotImplementedError
 
     def erf(self, x: Array) -> Array:

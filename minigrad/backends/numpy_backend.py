@@ -11,8 +11,8 @@ from minigrad.backends.base import Array
 from minigrad.backends.reference import Pads, Pair, Reference
 from minigrad.shapes import prod
 
-# erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev fits at
-# 40 digits, written as polynomials, highest power first; largest error against math.erf 1.2e-16.
+# erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev
+# fits at 40 digits, as polynomials, highest power first; largest error against math.erf 1.2e-16.
 _ERF_SMALL = (
     5.957176147748911e-11,
     -1.1372848856791674e-09,
@@ -57,8 +57,8 @@ def _error_state() -> tuple[ContextVar[Any], Any]:
     return found[0] if found else (ContextVar("minigrad_unused"), None)
 
 
-#: In PyTorch 1 / 0 is inf without a word, so ops run with NumPy's floating-point warnings off, and the
-#: caller's np.errstate stays as it is. Setting the variable takes 0.1 us, np.errstate itself 0.75.
+#: In PyTorch 1 / 0 is inf without a word, so ops run with NumPy's floating-point warnings off, and
+#: the caller's np.errstate stays as it is. Setting the variable takes 0.1 us, np.errstate 0.75.
 error_state, silent = _error_state()
 
 

@@ -1,8 +1,8 @@
 """Every named kernel, once, in plain array code, written to be read.
 
 A backend inherits them and overrides what is slow; the tests hold each override against this file.
-Names: ``x, y`` input and output, ``grad`` = dL/dy, shapes ``N C H W``, kernel ``kh kw``, output ``oh ow``.
-Statistics of float16 are computed in float32.
+Names: ``x, y`` input and output, ``grad`` = dL/dy, shapes ``N C H W``, kernel ``kh kw``, output
+``oh ow``. Statistics of float16 are computed in float32.
 """
 
 from __future__ import annotations
@@ -221,7 +221,8 @@ class Reference(Backend):
 
         The corrected two-pass algorithm: the mean of x - mean is what rounding left of the mean.
         One pass, E[x^2] - E[x]^2, loses every digit where the mean is large.
-        Source: Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", eq. 1.7.
+        Source: Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance",
+        eq. 1.7.
         """
         mean = x.mean(axis=axes, keepdims=True)
         centered = x - mean
@@ -255,8 +256,9 @@ class Reference(Backend):
         inv_std: Array,
         needs: tuple[bool, bool, bool],
     ) -> tuple[Array | None, Array | None, Array | None]:
-        """dx = gamma / std (dy - mean(dy) - x_hat mean(dy x_hat)), dgamma = sum dy x_hat, dbeta = sum dy.
+        """dx = gamma / std (dy - mean(dy) - x_hat mean(dy x_hat)).
 
+        dgamma = sum dy x_hat, dbeta = sum dy.
         mean and var are functions of x, so each dx gets a share through them: the two means.
         """
         axes, channels = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
@@ -325,7 +327,7 @@ class Reference(Backend):
     def layer_norm(
         self, x: Array, gamma: Array | None, beta: Array | None, axes: tuple[int, ...], eps: float
     ) -> tuple[Array, Array, Array]:
-        """y = gamma (x - mean) / sqrt(var + eps) + beta, statistics over the last axes of each sample.
+        """y = gamma (x - mean) / sqrt(var + eps) + beta, statistics over the last axes.
 
         Shapes: gamma, beta x.shape[axes]; mean, inv_std as x with those axes of size 1.
         Source: Ba, Kiros, Hinton (2016), arXiv:1607.06450, eq. 3 and 4.
@@ -345,7 +347,7 @@ class Reference(Backend):
         axes: tuple[int, ...],
         needs: tuple[bool, bool, bool],
     ) -> tuple[Array | None, Array | None, Array | None]:
-        """As batch_norm_backward, with gamma inside the means: it varies along the averaged axes."""
+        """As batch_norm_backward; gamma varies along the averaged axes: it is inside the means."""
         batch = tuple(i for i in range(x.ndim) if i not in axes)
         wide = self._wide(grad)
         x_hat = (self._wide(x) - mean) * inv_std

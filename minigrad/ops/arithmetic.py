@@ -84,8 +84,8 @@ class Neg(Op):
 class Pow(Elementwise):
     """a to the power b.
 
-    Where b is 0 the derivative with respect to a is 0, also at a = 0; where a is 0 the one with respect
-    to b is 0 (the limit for b > 0), as in PyTorch.
+    Where b is 0 the derivative with respect to a is 0, also at a = 0; where a is 0 the one with
+    respect to b is 0 (the limit for b > 0), as in PyTorch.
     """
 
     formula, vjp = "y = a ** b", "da = dy · b a ** (b - 1),  db = dy · y ln a"

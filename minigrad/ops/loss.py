@@ -10,8 +10,9 @@ from minigrad.ops.op import Fused
 class CrossEntropy(Fused):
     """-ln softmax(logits)[target] of each row.
 
-    Shapes: logits (N, C), target (N,) class numbers, y (N,); 0 for rows whose target is ``ignore_index``.
-    ``mean`` divides by the number of rows that count, ``sum`` adds up, ``none`` leaves (N,).
+    Shapes: logits (N, C), target (N,) class numbers, y (N,), 0 where the target is
+    ``ignore_index``. ``mean`` divides by the number of rows that count, ``sum`` adds up, ``none``
+    leaves (N,).
 
     Softmax and loss in one step, for two reasons: ln softmax never rounds to ln 0, and the gradient
     is as simple as it gets, softmax(logits) - onehot(target).

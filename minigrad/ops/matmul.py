@@ -37,9 +37,11 @@ class MatMul(Op):
 
 
 class Einsum(Op):
-    """A sum of products by Einstein's convention: each letter is an axis, letters not in the result are
-    summed. No letter is repeated within one operand, and every letter of an operand stands in the
-    result or in another operand (``minigrad.einsum`` brings any equation to this form).
+    """A sum of products by Einstein's convention.
+
+    Each letter is an axis; letters not in the result are summed. No letter is repeated within one
+    operand, and every letter of an operand stands in the result or in another operand
+    (``minigrad.einsum`` brings any equation to this form).
     """
 
     formula, vjp = "y = Σ Π xᵢ over missing letters", "dxᵢ = the same sum with dy for xᵢ"

@@ -1,7 +1,7 @@
 """Normalization: subtract a mean, divide by a standard deviation, scale and shift.
 
-What is averaged with what makes the difference: BatchNorm one channel over the batch (and the image),
-LayerNorm one sample over its features.
+What is averaged with what makes the difference: BatchNorm one channel over the batch (and the
+image), LayerNorm one sample over its features.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from minigrad.shapes import Shape, prod
 class BatchNorm(Fused):
     """Batch normalization with the statistics of this batch (train mode).
 
-    Shapes: x (N, C, ...), gamma and beta (C,) or None, y as x. ``mean`` and ``var`` (biased), (C,), can
-    be read off the op afterwards: the running estimates are made of them.
+    Shapes: x (N, C, ...), gamma and beta (C,) or None, y as x. ``mean`` and ``var`` (biased), (C,),
+    can be read off the op afterwards: the running estimates are made of them.
 
-    Every dx_i depends on every dy of its channel, for mean and var are functions of the whole batch:
+    Every dx_i depends on every dy of its channel: mean and var are functions of the whole batch.
         dx = gamma / std · (dy - mean(dy) - x_hat · mean(dy · x_hat))
     Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 1 and section 3.
     """
@@ -84,7 +84,7 @@ class BatchNormInference(Fused):
 class LayerNorm(Fused):
     """Layer normalization: every sample by the statistics of its own features.
 
-    Shapes: x (..., *shape), gamma and beta ``shape`` or None, y as x. The same in train and eval mode.
+    Shapes: x (..., *shape), gamma and beta ``shape`` or None, y as x. Train and eval mode agree.
     Source: Ba, Kiros, Hinton (2016), arXiv:1607.06450, eq. 3 and 4.
     """
 

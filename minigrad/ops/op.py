@@ -11,10 +11,10 @@
             return grad * b, grad * a
 
 ``forward`` computes with raw arrays and an array namespace ``xp``. The parameters of ``backward``
-after ``grad`` name what must be kept for it: inputs of ``forward``, or ``y``, its output; nothing else
-stays alive. ``backward`` returns one gradient an input, ``None`` where there is none: a fresh array,
-``grad`` itself, or a view; never a kept array. It is also run with Tensors in place of arrays, which is
-how derivatives of derivatives come about, so it must not change arrays in place.
+after ``grad`` name what must be kept for it: inputs of ``forward``, or ``y``, its output; nothing
+else stays alive. ``backward`` returns one gradient an input, ``None`` where there is none: a fresh
+array, ``grad`` itself, or a view; never a kept array. It is also run with Tensors in place of
+arrays, which is how derivatives of derivatives come about, so it must not change arrays in place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Array = Any
 
 
 class Op:
-    """A node. Constructor arguments are its attributes (``eps``, ``axis``) and label it in pictures."""
+    """A node. Its constructor's arguments are attributes (``eps``, ``axis``) and label it."""
 
     formula: ClassVar[str] = ""
     vjp: ClassVar[str] = ""

@@ -61,7 +61,7 @@ class MaxPool2d(Fused):
 class AvgPool2d(Fused):
     """The mean of each window.
 
-    Shapes: x (..., H, W), y (..., oh, ow). ``share`` (oh, ow) is 1 / the number of cells that count.
+    Shapes: x (..., H, W), y (..., oh, ow). ``share`` (oh, ow) is 1 / the cells that count.
     """
 
     formula, vjp = "y = mean of each window", "dx = dy / cells, over its window"

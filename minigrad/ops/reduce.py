@@ -1,4 +1,4 @@
-"""Reductions over one, several or all axes. ``axes`` are non-negative; ``keep`` leaves them as size 1."""
+"""Reductions over one, several or all axes (none negative); ``keep`` leaves them as size 1."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Prod(Reduction):
         rest = tuple(i for i in range(x.ndim) if i not in self.axes)
         order = rest + self.axes
         moved = xp.transpose(x, order)
-        row = moved.reshape(tuple(moved.shape[: len(rest)]) + (1, -1))
+        row = moved.reshape((*moved.shape[: len(rest)], 1, -1))
         n = row.shape[-1]
         eye = xp.tril(
             xp.triu(
