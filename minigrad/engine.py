@@ -78,8 +78,8 @@ def check_unchanged(op: Op) -> None:
         if hasattr(array, "base") and version(array) > op.seq:
             raise GraphError(
                 f"{type(op).__name__} needs {name}, of shape {tuple(array.shape)}, for its "
-                f"gradient ({op.vjp}), but it was changed in place after the forward pass; make the "
-                "change on a copy (x = x + 1 instead of x += 1), or after backward()."
+                f"gradient ({op.vjp}), but it was changed in place after the forward pass; make "
+                "the change on a copy (x = x + 1 instead of x += 1), or after backward()."
             )
 
 

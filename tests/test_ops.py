@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 import minigrad as mg
 from minigrad import ops
 from minigrad.backends import Reference, backends
-from minigrad.ops import Fused, Op
 from minigrad.namespace import tensors
+from minigrad.ops import Fused, Op
 from minigrad.tensor import apply, wrap
 from tests.cases import CASES, TESTS, Case
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.ops.op import Fused
-from minigrad.shapes import prod
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
@@ -61,7 +60,7 @@ class MaxPool2d(Fused):
 class AvgPool2d(Fused):
     """The mean of each window.
 
-    Shapes: x (..., H, W), y (..., oh, ow). ``share`` (oh, ow) is 1 / the cells that count.
+    Shapes: x (..., H, W), y (..., oh, ow). ``share`` (oh, ow): 1 / the cells that count.
     """
 
     formula, vjp = "y = mean of each window", "dx = dy / cells, over its window"
@@ -75,11 +74,11 @@ class AvgPool2d(Fused):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.x_shape = x.shape
-        share = xp.asarray(self.share, dtype=x.dtype)
+        share = self.share.astype(x.dtype, copy=False)
         return xp.avg_pool2d(x, self.kernel, self.stride, self.padding, self.size, share)
 
     def backward(self, xp: Any, grad: Any) -> Any:
-        share = xp.asarray(self.share, dtype=grad.dtype)
+        share = self.share.astype(grad.dtype, copy=False)
         return (
             xp.avg_pool2d_backward(
                 grad, self.kernel, self.stride, self.padding, share, self.x_shape
@@ -95,4 +94,4 @@ class AvgPool2d(Fused):
             for j in range(self.kernel[1]):
                 seen = x[_slices(self.size, self.stride, (1, 1), i, j)]
                 y = seen if y is None else y + seen
-        return y * xp.asarray(self.share, dtype=x.dtype) if prod(self.size) else y
+        return y * self.share.astype(x.dtype, copy=False)

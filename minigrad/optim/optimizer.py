@@ -9,9 +9,9 @@ from typing import Any
 
 from minigrad.backends import backend_of
 from minigrad.dtypes import Dtype, float16, float32
-from minigrad.engine import changed
+from minigrad.engine import changed, set_recording
 from minigrad.errors import DeviceError, DtypeError, ShapeError
-from minigrad.tensor import Tensor, as_array, set_recording, wrap
+from minigrad.tensor import Tensor, as_array, wrap
 
 Array = Any
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]

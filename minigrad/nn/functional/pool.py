@@ -74,7 +74,9 @@ def avg_pool2d(
         share = np.full(size, 1 / divisor_override)
     else:
         share = 1 / np.outer(*counts)
-    return apply(ops.AvgPool2d(kernel, step, pads, size, share), input)
+    xp = backend_of(input.array)
+    op = ops.AvgPool2d(kernel, step, pads, size, xp.asarray(share, dtype=input.dtype))
+    return apply(op, input)
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
