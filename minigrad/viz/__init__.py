@@ -1,0 +1,98 @@
+"""Pictures of computation graphs: ``viz.graph(loss)`` reads the tape that led to ``loss``.
+
+    g = viz.graph(loss, model)
+    print(g)                  # an indented text
+    g.render("net.svg")       # or .png, .pdf, .dot, .json, .txt
+
+Reading the tape runs nothing and changes nothing: no running statistic moves, no random number
+is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minigrad.errors import GraphError
+from minigrad.nn.module import Module
+from minigrad.tensor import Tensor
+from minigrad.viz.graph import Graph
+from minigrad.viz.render import GraphvizError
+from minigrad.viz.style import THEMES
+from minigrad.viz.trace import trace
+
+__all__ = ["Graph", "GraphvizError", "graph"]
+
+DIRECTIONS = ("TB", "LR")
+
+
+def graph(
+    output: Tensor | Sequence[Tensor],
+    model: Module | None = None,
+    *,
+    names: Mapping[str, Any] | None = None,
+    depth: int | None = None,
+    max_nodes: int = 400,
+    direction: str = "TB",
+    theme: str = "light",
+    title: str | None = None,
+) -> Graph:
+    """The graph of the operations that made ``output``, before or after ``backward()``.
+
+    Args:
+        output: a tensor that depends on something that requires a gradient; or several.
+        model: the module whose paths name parameters and modules. Without it the names come from
+            the module calls that the tape remembers.
+        names: names of tensors of your own, such as ``locals()``; what is no tensor is ignored.
+        depth: 1 shows the modules inside the model as one box each, 2 those inside them, and so on.
+        max_nodes: with more ops than this, modules are closed and a long tape is shortened.
+        direction: ``"TB"``, from top to bottom, or ``"LR"``, from left to right.
+        theme: ``"light"`` or ``"dark"``.
+        title: the headline; the model's class by default.
+
+    Raises:
+        GraphError: ``output`` has no graph.
+
+    Example:
+        >>> from minigrad import tensor, viz
+        >>> w, x = tensor(3.0, requires_grad=True), tensor(2.0)
+        >>> print(viz.graph((w * x).tanh(), names={"w": w, "x": x}))
+        forward · float32 · 2 ops
+        input w () = 3 requires grad
+        input x () = 2
+        %1 = mul(w, x) ()   y = a · b
+        %2 = tanh(%1) ()   y = tanh x
+        output output () = 1: %2
+    """
+    outputs = [output] if isinstance(output, Tensor) else list(output)
+    if not outputs:
+        raise GraphError("graph() needs a tensor, got an empty sequence.")
+    for i, tensor in enumerate(outputs):
+        which = "output" if isinstance(output, Tensor) else f"output[{i}]"
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"graph() draws tensors, got {type(tensor).__name__} as {which}.")
+        if tensor.grad_fn is None:
+            raise GraphError(
+                f"graph() has nothing to draw: {which}, of shape {tensor.shape}, was not made by a "
+                "recorded operation. Operations are recorded where an input has requires_grad=True "
+                "(as parameters do), outside of no_grad() and before detach()."
+            )
+    _one_of("direction", direction, DIRECTIONS)
+    _one_of("theme", theme, THEMES)
+    if depth is not None and depth < 1:
+        raise ValueError(f"depth= counts from 1 (the modules inside the model), got {depth}.")
+    if max_nodes < 3:
+        raise ValueError(f"max_nodes= must be at least 3, got {max_nodes}.")
+    return Graph(
+        trace(outputs, model, names),
+        direction=direction,
+        theme=theme,
+        title=title,
+        depth=depth,
+        max_nodes=max_nodes,
+    )
+
+
+def _one_of(argument: str, value: str, choices: Any) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}= must be one of {', '.join(choices)}; got {value!r}.")

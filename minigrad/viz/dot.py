@@ -1,0 +1,432 @@
+"""A graph's data as DOT, the language of Graphviz.
+
+The text depends on the data alone: the same graph gives the same bytes. Names come from users and
+may hold anything; ``escaped`` lets only what Graphviz can show into a label.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from textwrap import wrap
+
+import graphviz
+
+from minigrad.viz.style import MONO, SANS, THEMES, Theme
+from minigrad.viz.text import headline, short, size
+from minigrad.viz.trace import Edge, Node, Scope, Trace
+
+#: What the legend says of each mark, in this order.
+LEGEND = {
+    "input": "data",
+    "op": "operation",
+    "reduces": "reduces over axes",
+    "view": "view: same memory",
+    "module": "closed module",
+    "hidden": "left out",
+    "parameter": "parameter",
+    "frozen": "frozen parameter",
+    "buffer": "buffer, no gradient",
+    "output": "output",
+    "fused": "fused: one kernel",
+    "shared": "used more than once, gradients add",
+    "stretched": "broadcast",
+    "alert": "another floating dtype",
+}
+SIGNS = {"fused": "⊞", "shared": "━▶", "stretched": "⇒", "alert": "float"}
+LEGEND_COLUMNS = 4
+
+#: A leaf with more uses than this stands beside each op that uses it: arrows would hide the graph.
+REPEAT = 3
+
+#: Graphviz seeks the shortest arrows, for minutes where many are long. Where they cross more ranks
+#: than this in all, it takes what it finds soon: 400 ops with random skips are then drawn in 3 s.
+TANGLED = 2000
+HASTE = {"nslimit": "1", "nslimit1": "1", "mclimit": "0.1", "splines": "line"}
+
+
+def write(
+    trace: Trace, title: str, *, theme: str = "light", direction: str = "TB", dpi: int | None = None
+) -> str:
+    """The graph as DOT text."""
+    return Writer(trace, THEMES[theme], direction).write(title, dpi)
+
+
+class Writer:
+    """Writes one graph: ops in the frames of their modules, leaves at the left of their op."""
+
+    def __init__(self, trace: Trace, theme: Theme, direction: str) -> None:
+        self.trace, self.theme, self.direction = trace, theme, direction
+        self.nodes = {n.id: n for n in trace.nodes}
+        self.scopes = {s.id: s for s in trace.scopes if s.id != trace.root}
+        self.uses_of: dict[str, list[Edge]] = {n.id: [] for n in trace.nodes}
+        self.sources: dict[str, list[Edge]] = {n.id: [] for n in trace.nodes}
+        for e in trace.edges:
+            if e.kind == "value":
+                self.uses_of[e.source].append(e)
+                self.sources[e.target].append(e)
+        self.stacks = self.find_stacks()
+        self.stack_of = {
+            leaf.id: op for op, leaves in reversed(self.stacks.items()) for leaf in leaves
+        }
+        self.trunk = self.find_trunk()
+        self.marks: set[str] = set()  # those in the picture; the legend explains no others
+
+    def write(self, title: str, dpi: int | None) -> str:
+        """Boxes, frames from the inside out, arrows; at last the head, which knows the marks."""
+        body = graphviz.Digraph()
+        frames = {i: graphviz.Digraph(f"cluster_{i}") for i in self.scopes}
+        for node in self.trace.nodes:
+            if node.id not in self.stack_of:
+                around = node.scope if node.ops else None  # data comes from outside
+                self.box(frames.get(around or "", body), node)
+        for scope in sorted(self.scopes.values(), key=self.depth, reverse=True):
+            frame = frames[scope.id]
+            frame.attr(**self.frame_style(scope))
+            frames.get(scope.parent or "", body).subgraph(frame)
+        for e in self.trace.edges:
+            self.arrow(body, e)
+
+        theme = self.theme
+        graph = graphviz.Digraph("minigrad")
+        graph.attr(
+            "graph",
+            rankdir=self.direction,
+            bgcolor=theme.page,
+            fontname=SANS,
+            newrank="true",  # ranks reach across frames, so that a stack stands beside its op
+            nodesep="0.4",
+            ranksep="0.45",
+            pad="0.25",
+            labelloc="t",
+            labeljust="l",
+            label=self.head(title),
+            **({} if dpi is None else {"dpi": str(dpi)}),
+            **(HASTE if self.crossed() > TANGLED else {}),
+        )
+        graph.attr("node", fontname=SANS, fontcolor=theme.text, margin="0.1,0.05")
+        graph.attr("edge", fontname=SANS, arrowsize="0.8", color=theme.line["op"])
+        graph.body += body.body
+        return str(graph.source)
+
+    # ---- where things stand ------------------------------------------------------------------
+
+    def find_stacks(self) -> dict[str, list[Node]]:
+        """By op, the leaves that stand beside it: those it is the first to use.
+
+        Data that enters where nothing was computed yet stands above: the graph starts there.
+        """
+        computed = {e.target for e in self.trace.edges if self.nodes[e.source].ops}
+        stacks: dict[str, list[Node]] = {}
+        placed = set()
+        for e in self.trace.edges:
+            leaf, op = (e.target, e.source) if e.kind == "update" else (e.source, e.target)
+            node = self.nodes[leaf]
+            many = e.uses > REPEAT
+            if node.ops or node.kind == "output" or (leaf in placed and not many):
+                continue
+            placed.add(leaf)
+            if node.kind != "input" or op in computed or many:
+                stack = stacks.setdefault(op, [])
+                if node not in stack:
+                    stack.append(node)
+        return stacks
+
+    def find_trunk(self) -> set[str]:
+        """The path from the first output back along first inputs: drawn straight."""
+        trunk: set[str] = set()
+        node = next(n.id for n in self.trace.nodes if n.kind == "output")
+        while node not in trunk:
+            trunk.add(node)
+            sources = [e.source for e in self.sources[node] if e.source not in self.stack_of]
+            node = sources[0] if sources else node
+        return trunk
+
+    def crossed(self) -> int:
+        """About how many ranks the arrows cross in all."""
+        place = {n.id: i for i, n in enumerate(n for n in self.trace.nodes if n.ops)}
+        ends = [(place.get(e.source), place.get(e.target)) for e in self.trace.edges]
+        return sum(b - a - 1 for a, b in ends if a is not None and b is not None)
+
+    def depth(self, scope: Scope) -> int:
+        """How many frames stand around a frame."""
+        depth, outer = 0, scope.parent
+        while outer in self.scopes:
+            depth, outer = depth + 1, self.scopes[outer].parent
+        return depth
+
+    def inside(self, node: Node) -> list[Scope]:
+        """The frame around a node, if any."""
+        scope = self.scopes.get(node.scope or "")
+        return [] if scope is None else [scope]
+
+    # ---- boxes -------------------------------------------------------------------------------
+
+    def box(self, frame: graphviz.Digraph, node: Node) -> None:
+        """A node, and at its left its stack of leaves."""
+        stack = self.stacks.get(node.id, [])
+        beside = f"{node.id}_leaves"
+        if stack:
+            left = {"shape": "plain", "label": self.stack(stack)}
+            arrow = {"color": self.theme.line[look(stack[0])], "penwidth": "1.4"}
+        elif self.direction == "TB" and not frame.body and node.scope in self.scopes:
+            # Nothing at all, but wide: the arrow that enters the frame keeps off its title.
+            left = {"style": "invis", "label": "", "width": "0.7", "height": "0.1"}
+            arrow = {"style": "invis"}
+        else:
+            frame.node(node.id, **self.box_style(node))
+            return
+        with frame.subgraph() as rank:
+            rank.attr(rank="same")
+            rank.node(beside, **left)
+            rank.node(node.id, **self.box_style(node))
+        frame.edge(beside, node.id, **arrow)
+
+    def box_style(self, node: Node) -> dict[str, str]:
+        """Graphviz' attributes of a box of its own."""
+        kind = look(node)
+        self.marks.add(kind)
+        style = {
+            "id": node.id,
+            "shape": "box",
+            "style": "rounded,filled",
+            "fillcolor": self.theme.fill["op" if kind == "hidden" else kind],
+            "color": self.theme.line["op" if node.ops else kind],
+            "penwidth": "1.3",
+            "label": self.op_label(node) if node.ops else self.leaf_label(node),
+            "tooltip": tooltip(node),
+        }
+        if kind == "hidden":
+            style["style"] = "rounded,filled,dashed"
+        if node.reduces:
+            self.marks.add("reduces")
+            style.update(style="filled", penwidth="2.4")
+        if node.view:
+            self.marks.add("view")
+            style["peripheries"] = "2"
+        if node.id in self.trunk:
+            style["group"] = "trunk"
+        return style
+
+    def op_label(self, node: Node) -> str:
+        """Name, formula, and what is unusual."""
+        theme = self.theme
+        name = self.font(node.name, 13, bold=True)
+        if node.fused:
+            self.marks.add("fused")
+            name += self.font(f"  {SIGNS['fused']}", 9, theme.mark)
+        rows = [name]
+        for line in (line for part in node.formula.split(",  ") for line in wrap(part, 40)):
+            rows.append(self.font(line, 10, theme.muted, mono=True))
+        notes = [*node.notes, *([size(node)] if node.kind != "op" else [])]
+        for line in notes if node.kind != "op" else wrap("  ".join(notes), 46):
+            rows.append(self.font(line, 9, theme.muted))
+        return f"<{self.column(rows)}>"
+
+    def column(self, rows: Iterable[str], padding: int = 2) -> str:
+        """Texts below one another."""
+        return table((f'<TR><TD ALIGN="LEFT">{row}</TD></TR>' for row in rows), padding=padding)
+
+    def leaf_label(self, node: Node) -> str:
+        """Data above the graph, or the output below it."""
+        if node.value:
+            said = self.font(node.value, 12, self.theme.line[look(node)], bold=True, mono=True)
+        else:
+            said = self.shape(node)
+        rows = [f"<TD>{self.font(node.name, 13, bold=True)}</TD><TD>{said}</TD>"]
+        rows += [f'<TD COLSPAN="2">{self.font(n, 9, self.theme.muted)}</TD>' for n in node.notes]
+        return f"<{table(f'<TR>{row}</TR>' for row in rows)}>"
+
+    def stack(self, leaves: list[Node]) -> str:
+        """The leaves of an op, one below another."""
+        return f"<{table((f'<TR>{self.cell(leaf)}</TR>' for leaf in leaves), spacing=3)}>"
+
+    def cell(self, node: Node) -> str:
+        """One leaf of a stack."""
+        kind, theme = look(node), self.theme
+        self.marks.add(kind)
+        name = f"{short(node.name, self.inside(node))} {node.symbol}".strip()
+        value = self.font(f"  {node.value}", 10, theme.line[kind], mono=True) if node.value else ""
+        rows = [
+            f'<TR><TD ALIGN="LEFT">{self.font(name, 11, bold=True)}</TD>'
+            f'<TD ALIGN="RIGHT">{self.shape(node)}{value}</TD></TR>'
+        ]
+        for note in [*(["frozen"] if node.frozen else []), *node.notes, *self.uses(node)]:
+            text = self.font(note, 9, theme.line[kind])
+            rows.append(f'<TR><TD COLSPAN="2" ALIGN="LEFT">{text}</TD></TR>')
+        style = "ROUNDED,DASHED" if kind == "buffer" else "ROUNDED"
+        return (
+            f'<TD PORT="{node.id}" BGCOLOR="{theme.fill[kind]}" COLOR="{theme.line[kind]}" '
+            f'BORDER="1" STYLE="{style}">{table(rows, padding=1)}</TD>'
+        )
+
+    def uses(self, node: Node) -> list[str]:
+        """How the ops use a leaf, where it is worth a line."""
+        said = []
+        edges = self.uses_of[node.id]
+        if len(edges) > 1:
+            said.append(f"used {len(edges)} times")
+        elif edges and edges[0].stretched is not None:
+            self.marks.add("stretched")
+            said.append(f"{SIGNS['stretched']} {edges[0].stretched}")
+        return said
+
+    # ---- arrows and frames -------------------------------------------------------------------
+
+    def arrow(self, graph: graphviz.Digraph, e: Edge) -> None:
+        """One use of a value; that of a stack by its own op has its arrow already."""
+        stack = self.stack_of.get(e.source)
+        if e.kind == "update" or self.nodes[e.source] in self.stacks.get(e.target, ()):
+            return
+        source, line = self.nodes[e.source], self.theme.line
+        style = {"color": line["op" if source.ops else look(source)], "penwidth": "1.5"}
+        if e.uses > 1:
+            self.marks.add("shared")
+            style["penwidth"] = "2.8"
+        if e.source in self.trunk and e.target in self.trunk:
+            style["weight"] = "20"
+        if e.stretched is not None or (source.ops and self.labelled(e)):
+            style["label"] = f"<{self.edge_text(e)}>"
+        tail = f"{stack}_leaves:{source.id}" if stack else source.id
+        graph.edge(tail, e.target, **style)
+
+    def labelled(self, e: Edge) -> bool:
+        """Whether this use of a value shows its shape: one does, on the trunk if there is one."""
+        uses = self.uses_of[e.source]
+        return e is next(
+            (u for u in uses if u.target in self.trunk and u.source in self.trunk), uses[0]
+        )
+
+    def edge_text(self, e: Edge) -> str:
+        """The shape, what it is broadcast to, and a dtype that is not the graph's."""
+        text = self.font(f"  {'' if e.shape is None else e.shape}", 10, mono=True)
+        if e.stretched is not None:
+            self.marks.add("stretched")
+            text += self.font(f" {SIGNS['stretched']} {e.stretched}", 10, mono=True)
+        text += self.dtype(e.dtype)
+        return text if self.direction == "TB" else f"{text}<BR/> "  # above the line, not on it
+
+    def frame_style(self, scope: Scope) -> dict[str, str]:
+        """Graphviz' attributes of a module's frame."""
+        theme = self.theme
+        said = [scope.title] if scope.name else []
+        if any(n.mode for n in self.trace.nodes if n.scope == scope.id):
+            said.append(scope.mode)
+        label = self.font(scope.label, 12, bold=True)
+        if said:
+            label += self.font("  " + "  ·  ".join(said), 10, theme.muted)
+        return {
+            "label": f"<{label}>",
+            "labeljust": "l",
+            "style": "rounded,filled",
+            "fillcolor": theme.fill["module"],
+            "color": theme.line["module"],
+            "margin": "12",
+        }
+
+    # ---- head: title, facts, legend ----------------------------------------------------------
+
+    def head(self, title: str) -> str:
+        """The title, the facts, and the marks that this picture has."""
+        facts = "   ·   ".join(headline(self.trace.facts))
+        rows = [self.font(title, 17, bold=True, limit=80)]
+        rows.append(self.font(facts, 10, self.theme.muted, limit=160))
+        marks = [m for m in LEGEND if m in self.marks]
+        items = [self.sample(m) + self.explained(m) for m in marks]
+        lines = [items[i : i + LEGEND_COLUMNS] for i in range(0, len(items), LEGEND_COLUMNS)]
+        rows.append(table((f"<TR>{''.join(line)}</TR>" for line in lines), spacing=2))
+        return f"<{self.column(rows, padding=3)}>"
+
+    def explained(self, mark: str) -> str:
+        """What a mark says, as a cell."""
+        return f'<TD ALIGN="LEFT">{self.font(f"{LEGEND[mark]}    ", 10, self.theme.muted)}</TD>'
+
+    def sample(self, mark: str) -> str:
+        """The mark itself, as a cell."""
+        theme = self.theme
+        if mark in SIGNS:
+            ink = {"fused": theme.mark, "alert": theme.alert}.get(mark, theme.text)
+            return f"<TD>{self.font(SIGNS[mark], 10, ink)}</TD>"
+        kind = mark if mark in theme.fill else "op"
+        line = theme.line["op" if mark == "module" else kind]
+        shape = {
+            "reduces": 'BORDER="2"',
+            "view": 'BORDER="1"',
+            "buffer": 'BORDER="1" STYLE="ROUNDED,DASHED"',
+            "hidden": 'BORDER="1" STYLE="ROUNDED,DASHED"',
+        }.get(mark, 'BORDER="1" STYLE="ROUNDED"')
+        inner = self.font("      ", 10)
+        if mark == "view":  # a double line
+            row = f'<TR><TD BORDER="1" COLOR="{line}">{inner}</TD></TR>'
+            inner = table([row], padding=0)
+        return f'<TD BGCOLOR="{theme.fill[kind]}" COLOR="{line}" {shape}>{inner}</TD>'
+
+    # ---- text --------------------------------------------------------------------------------
+
+    def shape(self, node: Node) -> str:
+        """The shape of a leaf, its dtype where that is not the graph's."""
+        if node.value and node.shape == ():
+            return self.dtype(node.dtype)
+        shape = "gone" if node.shape is None else str(node.shape)
+        return self.font(f" {shape}", 10, self.theme.muted, mono=True) + self.dtype(node.dtype)
+
+    def dtype(self, dtype: str | None) -> str:
+        """A dtype that is not the graph's; a floating one stands out, for it may be a mistake."""
+        if dtype is None or dtype == self.trace.facts.dtype:
+            return ""
+        if "float" not in dtype:
+            return self.font(f" {dtype}", 10, self.theme.muted, mono=True)
+        self.marks.add("alert")
+        return self.font(f" {dtype}", 10, self.theme.alert, bold=True, mono=True)
+
+    def font(
+        self,
+        text: str,
+        size: int,
+        color: str = "",
+        *,
+        bold: bool = False,
+        mono: bool = False,
+        limit: int = 60,
+    ) -> str:
+        """Text in one size and colour, for a label."""
+        face = f' FACE="{MONO}"' if mono else ""
+        text = escaped(text, limit)
+        text = f"<B>{text}</B>" if bold else text
+        return f'<FONT POINT-SIZE="{size}" COLOR="{color or self.theme.text}"{face}>{text}</FONT>'
+
+
+def look(node: Node) -> str:
+    """The row of the style table for a node."""
+    return "frozen" if node.frozen else node.kind
+
+
+def table(rows: Iterable[str], *, padding: int = 2, spacing: int = 0) -> str:
+    """An HTML-like table, as a label or inside one."""
+    return (
+        f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="{spacing}" CELLPADDING="{padding}">'
+        f"{''.join(rows)}</TABLE>"
+    )
+
+
+def tooltip(node: Node) -> str:
+    """What shows when the pointer rests on a box: forward, backward, every attribute."""
+    lines = [f"{node.name}: {node.formula}" if node.formula else node.name]
+    lines += [f"backward: {node.vjp}"] if node.vjp else []
+    lines += [f"{name} = {value}" for name, value in node.attributes.items()]
+    text = "&#10;".join(clean(line, 200).replace("&", "&amp;") for line in lines)
+    return str(graphviz.escape(text))
+
+
+def clean(text: str, limit: int) -> str:
+    """``text`` in one line of at most ``limit`` characters that can be shown."""
+    shown = "".join(
+        c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text[:limit]
+    )
+    return shown if len(text) <= limit else f"{shown[:-1]}…"
+
+
+def escaped(text: str, limit: int) -> str:
+    """``text`` for an HTML-like label, which must not be empty."""
+    # Browsers join spaces, and with them the pieces of a label; no-break spaces stay.
+    return html.escape(clean(text, limit)).replace("  ", "\u00a0\u00a0") or " "

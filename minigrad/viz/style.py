@@ -1,0 +1,93 @@
+"""One table of colours and fonts for every picture.
+
+Hues after Okabe and Ito (2008), which remain apart for colour-blind readers; and colour is never
+the only mark: shape, dash and position repeat it. Every text has a contrast of at least 4.5:1 on
+what it stands on (WCAG 2, level AA); the tests compute it for all of ``inks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SANS = "Inter,Helvetica,Arial,sans-serif"
+MONO = "DejaVu Sans Mono,Menlo,Consolas,monospace"
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours by what they mean: ``fill`` and ``line`` by kind of box, the rest for text."""
+
+    page: str
+    text: str
+    muted: str  # what is said second
+    alert: str  # what is probably a mistake
+    mark: str  # signs that stand beside a name
+    fill: dict[str, str]
+    line: dict[str, str]
+
+    def inks(self) -> Iterator[tuple[str, str, str]]:
+        """(where, text colour, fill colour) of every text that a picture may show."""
+        papers = {"page": self.page, **self.fill}
+        for kind, paper in papers.items():
+            yield f"text on {kind}", self.text, paper
+            yield f"muted on {kind}", self.muted, paper
+            yield f"alert on {kind}", self.alert, paper
+        for kind in self.fill.keys() - {"module"}:
+            yield f"line of {kind} as text", self.line[kind], self.fill[kind]
+        for kind in ("page", "op", "module"):
+            yield f"mark on {kind}", self.mark, papers[kind]
+
+
+THEMES = {
+    "light": Theme(
+        page="#FFFFFF",
+        text="#1F2933",
+        muted="#52606D",
+        alert="#B3261E",
+        mark="#A8447C",
+        fill={
+            "input": "#E1F0FA",
+            "op": "#FFFFFF",
+            "parameter": "#FFF0D0",
+            "frozen": "#ECEEF1",
+            "buffer": "#FAF6E4",
+            "output": "#D8F1E8",
+            "module": "#F5F7FA",
+        },
+        line={
+            "input": "#0072B2",
+            "op": "#3E4C59",
+            "parameter": "#8A5A00",
+            "frozen": "#5B6773",
+            "buffer": "#6B5F0F",
+            "output": "#00795A",
+            "module": "#CBD2D9",
+        },
+    ),
+    "dark": Theme(
+        page="#11161D",
+        text="#E6EBF0",
+        muted="#A3B0BE",
+        alert="#FF9A91",
+        mark="#E79AC4",
+        fill={
+            "input": "#10324A",
+            "op": "#1D2630",
+            "parameter": "#3F2E08",
+            "frozen": "#2B323A",
+            "buffer": "#322E12",
+            "output": "#0B3A2D",
+            "module": "#171E27",
+        },
+        line={
+            "input": "#56B4E9",
+            "op": "#A9B6C2",
+            "parameter": "#F0B43C",
+            "frozen": "#A3ADB8",
+            "buffer": "#D6C964",
+            "output": "#35C79B",
+            "module": "#33404D",
+        },
+    ),
+}

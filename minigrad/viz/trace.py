@@ -1,0 +1,502 @@
+"""The tape as plain data: what the ops of a graph recorded, as nodes and edges without tensors.
+
+Reading runs nothing and changes nothing. Nodes are numbered in the order of the tape, so the same
+program gives the same data every time. Every walk is a loop, so a chain of a million ops is no
+deeper than one of ten.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, prod
+from typing import Any
+
+from minigrad.nn.module import Buffer, Call, Module, Parameter, path_of
+from minigrad.ops import BatchNorm, BatchNormInference, Dropout, MatMul, Op, SetItem
+from minigrad.ops.reduce import Reduction
+from minigrad.shapes import Shape
+from minigrad.tensor import Tensor
+
+#: Ops that one mode of a layer records and the other does not: the mode, and what to say about it.
+MODES: dict[type[Op], tuple[str, str]] = {
+    BatchNorm: ("train", "statistics of this batch"),
+    BatchNormInference: ("eval", "running statistics, constants"),
+    Dropout: ("train", ""),
+}
+
+#: Attributes not worth a line: those that shapes show (None), and those of no effect at this value.
+QUIET: dict[str, Any] = {"shape": None, "size": None, "padding": {0}, "dilation": {1}}
+
+#: How the formulas write an argument, where its name does not say it.
+SYMBOLS = {"gamma": "γ", "beta": "β", "mean": "μ", "var": "σ²"}
+
+
+@dataclass(slots=True)
+class Node:
+    """One box.
+
+    ``kind`` is ``op``; ``input`` (data), ``parameter``, ``buffer``; ``output``; or, in a graph that
+    was made smaller (shrink.py), ``module`` and ``hidden``, which stand for several ``ops``.
+    """
+
+    id: str
+    kind: str
+    name: str
+    scope: str | None = None  # the Scope it stands in
+    shape: Shape | None = None  # of the value; None where it is no longer known
+    dtype: str | None = None
+    value: str = ""  # of a value of one element
+    notes: list[str] = field(default_factory=list)  # what else a reader should know
+    formula: str = ""
+    vjp: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    mode: str | None = None  # of an op that only this mode records
+    fused: bool = False
+    reduces: bool = False
+    view: bool = False
+    symbol: str = ""  # of a parameter or buffer: its letter in the formula
+    frozen: bool = False
+    ops: int = 0
+    parameters: int = 0  # how many numbers are learnt in it
+
+
+@dataclass(slots=True)
+class Edge:
+    """One use of a value by an op; with ``kind`` "update", an op that changes a buffer."""
+
+    source: str
+    target: str
+    index: int = 0  # which input of the target
+    argument: str = ""  # what the target calls it
+    shape: Shape | None = None
+    dtype: str | None = None
+    stretched: Shape | None = None  # the shape it is broadcast to, where that is another
+    uses: int = 1  # how often the value is used in all; its gradients add
+    kind: str = "value"
+
+
+@dataclass(slots=True)
+class Scope:
+    """One call of one module: a frame around what it recorded."""
+
+    id: str
+    name: str  # of the attribute that holds it; empty for an outermost module
+    path: str
+    cls: str
+    config: str
+    mode: str  # "train" or "eval"
+    parent: str | None = None
+    call: int = 1  # which of the calls of this module
+    calls: int = 1
+
+    @property
+    def label(self) -> str:
+        """What it is called: ``fc1``, or ``fc1, call 2 of 3``."""
+        name = self.name or self.cls
+        return f"{name}, call {self.call} of {self.calls}" if self.calls > 1 else name
+
+    @property
+    def title(self) -> str:
+        """Class and sizes: ``Linear(4 → 8)``."""
+        return f"{self.cls}({self.config})" if self.config else self.cls
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the title line says."""
+
+    model: str = ""
+    mode: str = ""
+    dtype: str = ""
+    ops: int = 0
+    parameters: int = 0
+    unreached: list[str] = field(default_factory=list)  # parameters of the model not in the graph
+    shown: str = ""  # how the graph was made smaller
+
+
+@dataclass(slots=True)
+class Trace:
+    """A graph as data. ``root`` is the scope of the whole model, which needs no frame."""
+
+    nodes: list[Node]
+    edges: list[Edge]
+    scopes: list[Scope]
+    root: str | None
+    facts: Facts
+
+
+def trace(
+    outputs: Sequence[Tensor], model: Module | None = None, names: Mapping[str, Any] | None = None
+) -> Trace:
+    """Read the tape that leads to ``outputs``; see ``viz.graph`` for the arguments."""
+    reader = Reader(model, names or {})
+    ops = tape(outputs)
+    for op in ops:
+        reader.read(op)
+    for output in outputs:
+        reader.read_output(output)
+    return reader.finish()
+
+
+def tape(outputs: Sequence[Tensor]) -> list[Op]:
+    """Every op that the outputs depend on, in the order of recording."""
+    seen: set[Op] = set()
+    stack = [t.grad_fn for t in outputs if t.grad_fn is not None]
+    while stack:
+        op = stack.pop()
+        if op not in seen:
+            seen.add(op)
+            stack.extend(e for e in op.inputs if e is not None and e.seq and e not in seen)
+    return sorted(seen, key=lambda op: op.seq)
+
+
+class Reader:
+    """Turns ops, one after another, into nodes, edges and scopes."""
+
+    def __init__(self, model: Module | None, names: Mapping[str, Any]) -> None:
+        self.model = model
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        self.scopes: dict[Call, Scope] = {}
+        self.made: dict[Op, Node] = {}
+        self.leaves: dict[Any, Node] = {}
+        self.counts: Counter[str] = Counter()
+        self.calls: dict[Any, list[Scope]] = {}
+        self.unnamed: list[
+            Node
+        ] = []  # inputs called by what the first op that uses them calls them
+        self.given = {t: name for name, t in reversed(list(names.items())) if isinstance(t, Tensor)}
+        self.paths: dict[Any, str] = {}
+        self.states: dict[Module, dict[Tensor, str]] = {}
+        if model is not None:
+            self.paths = {module: path for path, module in model.named_modules()}
+
+    # ---- ops ---------------------------------------------------------------------------------
+
+    def read(self, op: Op) -> None:
+        """One op with the leaves it is the first to use."""
+        scope = self.scope(op.scope)
+        mode, note = MODES.get(type(op), (None, ""))
+        node = Node(
+            id=f"op{len(self.made)}",
+            kind="op",
+            name=op.name,
+            scope=None if scope is None else scope.id,
+            shape=tuple(op.shape),
+            dtype=str(op.dtype),
+            notes=[note] if note else [],
+            formula=op.formula,
+            vjp=op.vjp,
+            attributes={name: plain(value) for name, value in op.attributes().items()},
+            mode=mode,
+            fused=op.fused,
+            reduces=isinstance(op, Reduction),
+            view=op.view,
+            ops=1,
+        )
+        self.made[op] = node
+        if scope is not None and mode is not None:
+            scope.mode = mode  # the tape knows better than module.training, which may have changed
+        for i, (edge, argument) in enumerate(zip(op.inputs, arguments(op), strict=False)):
+            if edge is not None and edge.seq:
+                self.connect(self.made[edge], node, op, i, argument)
+                continue
+            held = edge if edge is not None else (op.constants or {}).get(i)
+            if held is None:
+                node.notes.append(f"no {argument}")
+            elif isinstance(held, bool | int | float):
+                node.notes.append(f"{argument} = {held:.4g}")
+            else:
+                self.connect(self.leaf(held, op, i, argument), node, op, i, argument)
+        node.notes += unusual(op)
+        self.nodes.append(node)
+        if isinstance(op, BatchNorm):
+            self.running_statistics(op, node)
+
+    def connect(self, source: Node, target: Node, op: Op, i: int, argument: str) -> None:
+        """The use of a value as input ``i``."""
+        self.edges.append(
+            Edge(
+                source=source.id,
+                target=target.id,
+                index=i,
+                argument=argument,
+                shape=source.shape,
+                dtype=source.dtype,
+                stretched=stretched(op, source.shape),
+            )
+        )
+
+    def running_statistics(self, op: Op, node: Node) -> None:
+        """The buffers that a norm layer moves towards the statistics of the batch."""
+        module = op.scope and op.scope.module()
+        for name, buffer in (module._buffers if module is not None else {}).items():
+            if name.startswith("running_") and buffer is not None:
+                leaf = self.leaf(buffer, op, 0, name)
+                leaf.notes = ["updated in place"]
+                self.edges.append(
+                    Edge(node.id, leaf.id, shape=leaf.shape, dtype=leaf.dtype, kind="update")
+                )
+
+    # ---- leaves ------------------------------------------------------------------------------
+
+    def leaf(self, held: Any, op: Op, i: int, argument: str) -> Node:
+        """The node of a leaf tensor, given itself or the weak reference that the tape holds."""
+        tensor = held if isinstance(held, Tensor) else held()
+        # One reference stands for one tensor, and the op keeps it: it serves as key for a dead one.
+        key = tensor if tensor is not None else id(held)
+        if key in self.leaves:
+            return self.leaves[key]
+        kind, name = self.identify(tensor, op)
+        shape, dtype = facts_of(tensor, op, i)
+        node = self.leaves[key] = Node(
+            id=f"{kind}{self.counts[kind]}",
+            kind=kind,
+            name=name or argument,
+            scope=None if op.scope is None else self.scopes[op.scope].id,
+            shape=shape,
+            dtype=dtype,
+            value=value_of(tensor),
+        )
+        self.counts[kind] += 1
+        if kind == "parameter":
+            node.frozen = not tensor.requires_grad
+            node.parameters = prod(shape or ())
+        elif tensor is not None and tensor.requires_grad:
+            node.notes.append("requires grad")
+        if kind != "input":
+            node.symbol = SYMBOLS.get(argument, "")
+        elif not name:
+            self.unnamed.append(node)
+        self.nodes.append(node)
+        return node
+
+    def identify(self, tensor: Tensor | None, op: Op) -> tuple[str, str]:
+        """What kind of leaf it is, and its name where somebody gave it one."""
+        if tensor is None:
+            return "input", ""
+        name = self.given.get(tensor, "")
+        kind = "input"
+        if self.model is not None:
+            name = self.state(self.model).get(tensor, name)
+        call = op.scope
+        while call is not None and not name:
+            module = call.module()
+            if module is not None and tensor in self.state(module):
+                name = ".".join(filter(None, (self.path(call), self.state(module)[tensor])))
+            call = call.parent
+        if isinstance(tensor, Parameter):
+            kind = "parameter"
+        elif isinstance(tensor, Buffer):
+            kind = "buffer"
+        return kind, name
+
+    def state(self, module: Module) -> dict[Tensor, str]:
+        """The paths of the module's parameters and buffers."""
+        if module not in self.states:
+            named = [*module.named_parameters(), *module.named_buffers()]
+            self.states[module] = {tensor: path for path, tensor in named}
+        return self.states[module]
+
+    # ---- modules -----------------------------------------------------------------------------
+
+    def scope(self, call: Call | None) -> Scope | None:
+        """The scope of a call, made together with those around it."""
+        missing = []
+        while call is not None and call not in self.scopes:
+            missing.append(call)
+            call = call.parent
+        scope = None if call is None else self.scopes[call]
+        for inner in reversed(missing):
+            module = inner.module()
+            path = self.path(inner)
+            scope = self.scopes[inner] = Scope(
+                id=f"module{len(self.scopes)}",
+                name=path.rpartition(".")[2],
+                path=path,
+                cls="?" if module is None else type(module).__name__,
+                config="" if module is None else config(module),
+                mode="train" if module is None or module.training else "eval",
+                parent=None if scope is None else scope.id,
+            )
+            calls = self.calls.setdefault(inner if module is None else module, [])
+            calls.append(scope)
+            scope.call = len(calls)
+            for other in calls:
+                other.calls = len(calls)
+        return scope
+
+    def path(self, call: Call) -> str:
+        """Where the called module stands in the model."""
+        if call in self.scopes:
+            return self.scopes[call].path
+        known = self.paths.get(call.module())
+        return path_of(call) if known is None else known
+
+    # ---- the whole ---------------------------------------------------------------------------
+
+    def read_output(self, tensor: Tensor) -> None:
+        """The box at the end."""
+        source = self.made[tensor.grad_fn]  # type: ignore[index]
+        n = self.counts["output"]
+        self.counts["output"] += 1
+        is_loss = not source.shape and bool(self.counts["parameter"])
+        node = Node(
+            id=f"output{n}",
+            kind="output",
+            name=self.given.get(tensor) or ("loss" if is_loss else "output"),
+            shape=source.shape,
+            dtype=source.dtype,
+            value=value_of(tensor),
+        )
+        self.nodes.append(node)
+        self.edges.append(Edge(source.id, node.id, shape=source.shape, dtype=source.dtype))
+
+    def finish(self) -> Trace:
+        """Everything, with the facts that only the whole shows."""
+        uses = Counter(e.source for e in self.edges if e.kind == "value")
+        for e in self.edges:
+            if e.kind == "value":
+                e.uses = uses[e.source]
+        taken = Counter(n.name for n in self.nodes if n.kind == "input")
+        for i, node in enumerate(self.unnamed):
+            if taken[node.name] > 1:
+                node.name = f"input {i + 1}"
+        root = self.root()
+        return Trace(self.nodes, self.edges, list(self.scopes.values()), root, self.facts(root))
+
+    def root(self) -> str | None:
+        """The scope of the model: of ``model``, or of the one outermost call with others in it."""
+        parents = {s.parent for s in self.scopes.values()}
+        outermost = [
+            (scope, call.module()) for call, scope in self.scopes.items() if scope.parent is None
+        ]
+        if self.model is not None:
+            found = [s for s, module in outermost if module is self.model]
+        else:
+            found = [s for s, _ in outermost if s.id in parents]
+        return found[0].id if len(found) == 1 else None
+
+    def facts(self, root: str | None) -> Facts:
+        """What the title line says."""
+        ops = list(self.made.values())
+        learnt = [n.dtype for n in self.nodes if n.kind == "parameter"]
+        dtypes = Counter(learnt or [op.dtype for op in ops])
+        modes = sorted({op.mode for op in ops if op.mode})
+        scope = next((s for s in self.scopes.values() if s.id == root), None)
+        if not modes and scope is not None:
+            modes = [scope.mode]
+        parameters = sum(n.parameters for n in self.nodes)
+        unreached = []
+        if self.model is not None:
+            named = list(self.model.named_parameters())
+            parameters = sum(p.numel() for _, p in named)
+            unreached = [path for path, p in named if p not in self.leaves]
+        return Facts(
+            model=type(self.model).__name__ if self.model else scope.cls if scope else "",
+            mode=" and ".join(modes),
+            dtype=dtypes.most_common(1)[0][0] or "",
+            ops=len(ops),
+            parameters=parameters,
+            unreached=unreached,
+        )
+
+
+# ---- what can be said of one op, one tensor, one module --------------------------------------
+
+
+def arguments(op: Op) -> Iterator[str]:
+    """What ``forward`` calls its inputs; ``x1, x2, ...`` where it takes any number."""
+    code = type(op).forward.__code__
+    if code.co_flags & inspect.CO_VARARGS:
+        return (f"x{i + 1}" for i in range(len(op.inputs)))
+    return iter(code.co_varnames[2 : code.co_argcount])
+
+
+def stretched(op: Op, shape: Shape | None) -> Shape | None:
+    """The shape an input is broadcast to, where that is not its own."""
+    if shape is None or not op.broadcasts or isinstance(op, SetItem):
+        return None
+    whole = tuple(op.shape)
+    if isinstance(op, MatMul):  # only the axes before the matrices broadcast
+        whole = whole[:-2] + shape[-2:]
+    return whole if whole != shape else None
+
+
+def facts_of(tensor: Tensor | None, op: Op, i: int) -> tuple[Shape | None, str | None]:
+    """Shape and dtype of input ``i``: the tensor's, or, if it is gone, those the op remembers."""
+    if tensor is not None:
+        return tensor.shape, str(tensor.dtype)
+    if op.fused and op.given[i] is not None:
+        shape, dtype = op.given[i]  # type: ignore[misc]
+        return tuple(shape), str(dtype)
+    kept = dict(zip(op.positions or range(len(op.inputs)), op.saved or (), strict=False))
+    array: Any = kept.get(i)
+    return (tuple(array.shape), str(array.dtype)) if hasattr(array, "dtype") else (None, None)
+
+
+def value_of(tensor: Tensor | None) -> str:
+    """The value of a tensor of one element."""
+    if tensor is None or tensor.numel() != 1:
+        return ""
+    return f"{tensor.item():.4g}"
+
+
+def unusual(op: Op) -> list[str]:
+    """The attributes worth a line: those that are not what they are by default."""
+    parameters = inspect.signature(type(op).__init__).parameters
+    said = []
+    for name, value in op.attributes().items():
+        shown = plain(value)
+        default = plain(parameters[name].default) if name in parameters else None
+        quiet = name in QUIET and QUIET[name] in (None, flat(shown))
+        if not (quiet or shown is None or shown is False or shown == default):
+            said.append(f"{name}={written(shown)}")
+    return said
+
+
+def written(value: Any) -> str:
+    """A plain value as Python writes it, lists as tuples."""
+    if isinstance(value, list):
+        return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
+    return str(value)
+
+
+def flat(value: Any) -> set[Any]:
+    """The numbers in nested lists."""
+    return set().union(*map(flat, value)) if isinstance(value, list) else {value}
+
+
+def plain(value: Any, nested: int = 3) -> Any:
+    """``value`` as JSON has it; arrays by dtype and shape, other objects by their class."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, list | tuple) and nested:
+        return [plain(v, nested - 1) for v in value]
+    if isinstance(value, slice):
+        parts = [value.start, value.stop, *([] if value.step is None else [value.step])]
+        return ":".join("" if p is None else str(p) for p in parts)
+    if value is Ellipsis:
+        return "..."
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype} {tuple(value.shape)}"
+    if hasattr(value, "kind") and hasattr(value, "itemsize"):
+        return str(value)  # a dtype
+    return type(value).__name__
+
+
+def config(module: Module) -> str:
+    """What stands between the parentheses of a module's class: the sizes that matter most."""
+    has = vars(module)
+    for into, out in (("in_features", "out_features"), ("in_channels", "out_channels")):
+        if into in has and out in has:
+            kernel = f", kernel {has['kernel_size']}" if "kernel_size" in has else ""
+            return f"{has[into]} → {has[out]}{kernel}"
+    text = str(module.extra_repr())
+    sizes = text.split("=")[0].rpartition(",")[0] if "=" in text else text
+    return sizes or text
