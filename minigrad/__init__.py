@@ -1,6 +1,6 @@
 """minigrad: a small tensor and autograd engine to learn from, to train with, and to look into."""
 
-from minigrad import autograd, backends, nn, ops
+from minigrad import autograd, backends, data, nn, ops, optim, viz
 from minigrad.autograd import (
     enable_grad,
     grad,
@@ -197,6 +197,7 @@ from minigrad.generator import (
     manual_seed,
     set_rng_state,
 )
+from minigrad.serialization import load, save
 from minigrad.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -243,6 +244,7 @@ __all__ = [
     "cos",
     "cosh",
     "cumsum",
+    "data",
     "default_generator",
     "diagonal",
     "div",
@@ -295,6 +297,7 @@ __all__ = [
     "isnan",
     "le",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -335,6 +338,7 @@ __all__ = [
     "ones",
     "ones_like",
     "ops",
+    "optim",
     "outer",
     "permute",
     "pow",
@@ -353,6 +357,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "save",
     "scatter",
     "scatter_add",
     "select",
@@ -395,6 +400,7 @@ __all__ = [
     "unsqueeze",
     "var",
     "var_mean",
+    "viz",
     "where",
     "zeros",
     "zeros_like",

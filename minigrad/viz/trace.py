@@ -204,7 +204,7 @@ class Reader:
             if edge is not None and edge.seq:
                 self.connect(self.made[edge], node, op, i, argument)
                 continue
-            held = edge if edge is not None else (op.constants or {}).get(i)
+            held = edge if edge is not None else op.constants[i] if op.constants else None
             if held is None:
                 node.notes.append(f"no {argument}")
             elif isinstance(held, bool | int | float):

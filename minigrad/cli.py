@@ -1,0 +1,194 @@
+"""The command ``minigrad``: train a small network, draw a graph, say what this machine has."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import minigrad as mg
+from minigrad import data, models, nn, optim, viz
+from minigrad.nn import functional as F
+from minigrad.serialization import save
+from minigrad.training import Epoch, evaluate, fit
+from minigrad.viz import plots
+
+OPTIMIZERS = {
+    "sgd": (optim.SGD, 0.1),
+    "momentum": (optim.Momentum, 0.03),
+    "rmsprop": (optim.RMSprop, 0.001),
+    "adam": (optim.Adam, 0.003),
+}
+DATA = ("digits", "mnist", "cifar10")
+MODELS = {"mlp": models.mlp, "cnn": models.cnn}
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="minigrad", description=mg.__doc__)
+    parser.add_argument("--version", action="version", version=f"minigrad {mg.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    show = argparse.ArgumentDefaultsHelpFormatter
+    p = commands.add_parser("train", help="train a small network on images", formatter_class=show)
+    _model_options(p)
+    p.add_argument("--data-dir", type=Path, help="folder of the mnist or cifar10 files")
+    p.add_argument("--optimizer", choices=sorted(OPTIMIZERS), default="adam")
+    p.add_argument("--lr", type=float, help="learning rate (default: one for each optimizer)")
+    p.add_argument("--epochs", type=int, default=15)
+    p.add_argument("--batch-size", type=int, default=64)
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", type=Path, help="run folder (default: runs/DATA-MODEL-TIME)")
+    p.add_argument("--no-progress", action="store_true", help="no progress bar")
+    p.set_defaults(run=train)
+
+    p = commands.add_parser("graph", help="draw a model's graph", formatter_class=show)
+    _model_options(p)
+    p.add_argument("--eval", action="store_true", help="eval mode instead of train mode")
+    p.add_argument("--theme", choices=("light", "dark"), default="light")
+    p.add_argument("--out", type=Path, default=Path("graph.svg"), help=".svg .png .pdf .dot .json")
+    p.set_defaults(run=graph)
+
+    p = commands.add_parser("info", help="versions, BLAS, devices")
+    p.set_defaults(run=info)
+
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (mg.DeviceError, FileNotFoundError, ValueError) as error:
+        print(f"minigrad {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _model_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--data", choices=DATA, default="digits", help="digits come with minigrad")
+    p.add_argument("--model", choices=sorted(MODELS), default="cnn")
+    p.add_argument("--norm", choices=models.NORMS, default="batch")
+
+
+def load_data(name: str, folder: Path | None, seed: int) -> tuple[Any, Any]:
+    """(train, test) data sets; the seed decides which of the bundled digits are for the test."""
+    if name == "digits":
+        return data.load_digits(seed=seed)
+    if folder is None:
+        raise ValueError(f"--data {name} needs --data-dir, the folder with its files.")
+    return data.load_mnist(folder) if name == "mnist" else data.load_cifar10(folder)
+
+
+def train(args: argparse.Namespace) -> int:
+    """``minigrad train``: train, report, and write a run folder."""
+    for name in ("epochs", "batch_size"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1.")
+    mg.manual_seed(args.seed)
+    train_set, test_set = load_data(args.data, args.data_dir, args.seed)
+    batches = data.DataLoader(train_set, args.batch_size, shuffle=True, drop_last=True)
+    tests = data.DataLoader(test_set, 500)
+    model = MODELS[args.model](SHAPES[args.data], norm=args.norm).to(args.device)
+    kind, default = OPTIMIZERS[args.optimizer]
+    optimizer = kind(model.parameters(), lr=default if args.lr is None else args.lr)
+
+    out = args.out or Path("runs") / f"{args.data}-{args.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out.mkdir(parents=True, exist_ok=True)
+    print(
+        f"{args.model} with {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"{args.optimizer}, {len(train_set):,} training and {len(test_set):,} test images"
+    )
+    draw_model(model, SHAPES[args.data], args.device, [out / "graph.svg", out / "graph.dot"])
+    start = time.perf_counter()
+    history = fit(
+        model,
+        batches,
+        tests,
+        optimizer=optimizer,
+        epochs=args.epochs,
+        device=args.device,
+        progress=not args.no_progress,
+        each_epoch=_report if args.no_progress else None,
+    )
+    seconds = time.perf_counter() - start
+
+    save(model.state_dict(), out / "weights.safetensors")
+    history.save(out / "history.csv")
+    if history.epochs:
+        _plot(history, out / "curves.png")
+    loss, accuracy = evaluate(model, tests, device=args.device)
+    if history.interrupted:
+        print(f"interrupted after {len(history.epochs)} whole epochs; what was reached is saved")
+    print(f"test accuracy {accuracy:.2%}, loss {loss:.4f}, {seconds:.1f} s; written to {out}")
+    return 130 if history.interrupted else 0
+
+
+def _report(row: Epoch) -> None:
+    print(
+        f"epoch {row.epoch}: loss {row.train_loss:.4f}, accuracy {row.train_accuracy:.2%}, "
+        f"test {row.test_accuracy:.2%}, {row.seconds:.1f} s",
+        flush=True,
+    )
+
+
+def _plot(history: Any, path: Path) -> None:
+    try:
+        plots.learning_curves(history, path)
+    except ModuleNotFoundError as error:
+        print(f"no {path.name}: {error}", file=sys.stderr)
+
+
+def draw_model(
+    model: nn.Module, shape: Sequence[int], device: str, files: Sequence[Path], theme: str = "light"
+) -> None:
+    """The graph of one batch of two random images through ``model`` and its loss, as pictures.
+
+    The model's buffers and the random state are put back.
+    """
+    state = mg.get_rng_state()
+    kept = {name: b.detach().clone() for name, b in model.named_buffers()}
+    images = mg.rand(2, *shape, generator=mg.Generator().manual_seed(0)).to(device)
+    loss = F.cross_entropy(model(images), mg.tensor([0, 1]).to(device))
+    with mg.no_grad():
+        for name, b in model.named_buffers():
+            b.copy_(kept[name])
+    mg.set_rng_state(state)
+    picture = viz.graph(loss, model=model, theme=theme)
+    for file in files:
+        picture.render(file)
+
+
+def graph(args: argparse.Namespace) -> int:
+    """``minigrad graph``: draw a model's graph."""
+    mg.manual_seed(0)
+    model = MODELS[args.model](SHAPES[args.data], norm=args.norm).train(not args.eval)
+    draw_model(model, SHAPES[args.data], "cpu", [args.out], args.theme)
+    print(f"written to {args.out}")
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    """``minigrad info``: what runs here, and what does not and why."""
+    rows = [
+        ("minigrad", mg.__version__),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("NumPy", np.__version__),
+    ]
+    for pool in threadpool_info():
+        rows.append(
+            (
+                pool["internal_api"],
+                f"{pool.get('version') or '?'}, core {pool.get('architecture', '?')}, "
+                f"{pool['num_threads']} threads",
+            )
+        )
+    rows += [(f"device {name}", state) for name, state in mg.backends.available().items()]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}}  {value}")
+    return 0
