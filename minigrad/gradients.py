@@ -74,7 +74,8 @@ def grad(
         materialize_grads: zeros instead of None.
 
     Example:
-        >>> x = Tensor(3.0, requires_grad=True)
+        >>> from minigrad import tensor
+        >>> x = tensor(3.0, requires_grad=True)
         >>> (dy,) = grad(x**3, x, create_graph=True)
         >>> grad(dy, x)
         (tensor(18.),)
