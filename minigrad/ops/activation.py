@@ -14,6 +14,7 @@ class ReLU(Op):
     Source: Nair and Hinton (2010), "Rectified linear units improve restricted Boltzmann machines".
     """
 
+    name = "relu"
     formula, vjp = "y = max(x, 0)", "dx = dy · [y > 0]"
 
     def forward(self, xp: Any, x: Any) -> Any:
@@ -26,6 +27,7 @@ class ReLU(Op):
 class LeakyReLU(Op):
     """x where positive, a small slope times x elsewhere."""
 
+    name = "leaky_relu"
     formula, vjp = "y = max(x, 0) + slope · min(x, 0)", "dx = dy · (1 if x > 0 else slope)"
 
     def __init__(self, slope: float) -> None:

@@ -15,6 +15,7 @@ class MatMul(Op):
     Shapes: a (..., n, k), b (..., k, m), y (..., n, m).
     """
 
+    name = "matmul"
     formula, vjp = "y = a b", "da = dy bᵀ,  db = aᵀ dy"
     broadcasts = True
     reads_for = {"a": 1, "b": 0}

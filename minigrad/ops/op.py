@@ -86,7 +86,8 @@ class Op:
     def __init_subclass__(cls) -> None:
         if not hasattr(cls, "forward"):
             return  # a base class of ops
-        cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        if "name" not in vars(cls):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         rule, forward = cls.backward.__code__, cls.forward.__code__
         if rule.co_flags & 0x04:  # backward(self, xp, grad, *arrays): keeps every input
             cls.reads, cls.positions, cls.keep = ("*",), (), itemgetter(slice(None, -1))

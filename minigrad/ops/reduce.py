@@ -170,6 +170,7 @@ class Prod(Reduction):
 class LogSumExp(Reduction):
     """ln Σ exp(x), shifted by max x so that nothing overflows."""
 
+    name = "logsumexp"
     formula, vjp = "y = ln Σ exp x", "dx = dy · exp(x - y)"
     floating = True
 
@@ -211,6 +212,7 @@ class Norm(Reduction):
 class CumSum(Op):
     """Running sums along one axis."""
 
+    name = "cumsum"
     formula, vjp = "yᵢ = Σ_{j ≤ i} xⱼ", "dxⱼ = Σ_{i ≥ j} dyᵢ"
 
     def __init__(self, axis: int) -> None:
