@@ -220,6 +220,18 @@ def test_dtype_is_kept(case: Case, backend: str, dtype: str) -> None:
         assert [g.dtype for g in slopes] == [np.dtype(dtype)] * len(slopes)
 
 
+@pytest.mark.parity
+@pytest.mark.parametrize("call", ["sum", "mean", "std", "var", "norm", "cumsum", "logsumexp"])
+def test_float16_adds_up_in_float32(call: str) -> None:
+    """5000 ones are not 2048, the largest of float16's whole numbers that 1 can be added to."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).uniform(0, 2, (5000, 2)).astype("float16")
+    x[:, 1] *= 150  # whose squares are infinite
+    ours, theirs = (getattr(x, call)(dim=0) for x in (mg.tensor(x), torch.tensor(x)))
+    assert ours.dtype == mg.float16
+    np.testing.assert_allclose(numbers(ours), theirs.numpy(), rtol=2e-3)
+
+
 @cases("strided")
 def test_strided_inputs(case: Case, backend: str) -> None:
     values = case.draw()

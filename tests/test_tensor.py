@@ -506,6 +506,7 @@ EQUATIONS = {
     ",ij->ij": ((), (2, 3)),
     "ij,jk->ki ": ((0, 3), (3, 4)),
     "ij,jk->i": ((2, 0), (0, 4)),
+    "bij,bjk->ikb": ((2, 40, 60), (2, 60, 3)),  # large enough to be planned
 }
 
 
@@ -522,7 +523,7 @@ def test_einsum_as_in_pytorch(equation: str) -> None:
     same(list(mg.grad((y * y).sum(), ours)), list(torch.autograd.grad((z * z).sum(), theirs)))
 
 
-@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize("equation", [e for e in EQUATIONS if e != "bij,bjk->ikb"])
 def test_einsum_gradients(equation: str) -> None:
     rng = np.random.default_rng(0)
     xs = [mg.tensor(rng.standard_normal(s), requires_grad=True) for s in EQUATIONS[equation]]

@@ -25,8 +25,16 @@ class Reduction(Op):
 
 
 def _summed(x: Any) -> Any:
-    """The dtype of a sum: int64 for every integer, as in PyTorch; NumPy makes uint64 of uint8."""
-    return "int64" if x.dtype.kind == "u" else None
+    """The dtype to add up in: int64 for every integer, as in PyTorch (NumPy makes uint64 of uint8);
+    float32 for float16, in which 2048 + 1 is 2048.
+    """
+    kind = x.dtype.kind
+    return "int64" if kind == "u" else "float32" if kind == "f" and x.dtype.itemsize == 2 else None
+
+
+def _wide(xp: Any, x: Any) -> Any:
+    """float16 as float32, in which squares are summed; anything else as it is."""
+    return xp.astype(x, "float32") if x.dtype.itemsize == 2 and x.dtype.kind == "f" else x
 
 
 class Sum(Reduction):
@@ -37,7 +45,8 @@ class Sum(Reduction):
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
         dtype = _summed(x)
-        return x.sum(axis=self.axes, dtype=dtype, keepdims=self.keepdim)
+        y = x.sum(axis=self.axes, dtype=dtype, keepdims=self.keepdim)
+        return y.astype(x.dtype) if dtype == "float32" else y
 
     def backward(self, xp: Any, grad: Any) -> Any:
         return (xp.broadcast_to(self.stretch(xp, grad), self.input_shape),)
@@ -85,7 +94,10 @@ class Var(Reduction):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
-        c = self.centered(xp, x)
+        return xp.astype(self.of(xp, x), x.dtype)
+
+    def of(self, xp: Any, x: Any) -> Any:
+        c = self.centered(xp, _wide(xp, x))
         return (c * c).sum(axis=self.axes, keepdims=self.keepdim) / self.freedom()
 
     def backward(self, xp: Any, grad: Any, x: Any) -> Any:
@@ -98,7 +110,8 @@ class Std(Var):
     formula, vjp = "y = √(Σ (x - μ)² / (n - c))", "dx = dy · (x - μ) / (y (n - c))"
 
     def forward(self, xp: Any, x: Any) -> Any:
-        return xp.sqrt(super().forward(xp, x))
+        self.input_shape = x.shape
+        return xp.astype(xp.sqrt(self.of(xp, x)), x.dtype)
 
     def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:  # type: ignore[override]
         flat = y == 0
@@ -145,7 +158,9 @@ class Prod(Reduction):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
-        return x.prod(axis=self.axes, dtype=_summed(x), keepdims=self.keepdim)
+        dtype = _summed(x)
+        y = x.prod(axis=self.axes, dtype=dtype, keepdims=self.keepdim)
+        return y.astype(x.dtype) if dtype == "float32" else y
 
     def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
         grad = self.stretch(xp, grad)
@@ -178,9 +193,11 @@ class LogSumExp(Reduction):
         self.input_shape = x.shape
         if not prod(x.shape[a] for a in self.axes):
             return x.sum(axis=self.axes, keepdims=self.keepdim) - float("inf")
+        x, dtype = _wide(xp, x), x.dtype
         top = x.max(axis=self.axes, keepdims=True)
         top = xp.where(xp.isinf(top), xp.zeros_like(top), top)  # inf - inf would be NaN
         y = xp.log(xp.exp(x - top).sum(axis=self.axes, keepdims=True)) + top
+        y = xp.astype(y, dtype)
         return (
             y
             if self.keepdim
@@ -201,7 +218,9 @@ class Norm(Reduction):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
-        return xp.sqrt((x * x).sum(axis=self.axes, keepdims=self.keepdim))
+        wide = _wide(xp, x)
+        y = xp.sqrt((wide * wide).sum(axis=self.axes, keepdims=self.keepdim))
+        return xp.astype(y, x.dtype)
 
     def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
         flat = y == 0
@@ -219,7 +238,11 @@ class CumSum(Op):
         self.axis = axis
 
     def forward(self, xp: Any, x: Any) -> Any:
-        return xp.cumsum(x, axis=self.axis, dtype=_summed(x)) if x.ndim else x.copy()
+        if not x.ndim:
+            return x.copy()
+        dtype = _summed(x)
+        y = xp.cumsum(x, axis=self.axis, dtype=dtype)
+        return y.astype(x.dtype) if dtype == "float32" else y
 
     def backward(self, xp: Any, grad: Any) -> Any:
         if not grad.ndim:
