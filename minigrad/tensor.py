@@ -41,10 +41,12 @@ class Tensor(Methods):
         tensor([2., 4.])
     """
 
-    # _op made this tensor, None for a leaf; _hooks (leaves only) is set by register_hook.
-    __slots__ = ("__weakref__", "_hooks", "_op", "_requires_grad", "array", "grad")
+    # _op made this tensor, None for a leaf. Seldom set: _hooks of a leaf, by register_hook; _base,
+    # a weak reference to the tensor whose memory an unrecorded view looks into.
+    __slots__ = ("__weakref__", "_base", "_hooks", "_op", "_requires_grad", "array", "grad")
     array: Array
     grad: Tensor | None
+    _base: Any
 
     seq = 0  # a leaf comes before every op; see engine.sweep
     __hash__ = object.__hash__
@@ -335,6 +337,13 @@ class Tensor(Methods):
                 f"{op.name} in place on a leaf that requires a gradient: its value before would be "
                 "lost; do it under minigrad.no_grad(), or out of place."
             )
+        base = getattr(self, "_base", None)
+        if base is not None and base() is not None:
+            raise GraphError(
+                f"{op.name} in place on a view, with a gradient to flow: the tensor of "
+                f"shape {base().shape} it looks into would not notice; change that one by index, "
+                "x[i] = v."
+            )
         if self._op is not None and (self._op.view or self._op.viewed):
             raise GraphError(
                 f"{op.name} in place on a tensor that is, or has, a view in the graph: the other "
@@ -510,7 +519,10 @@ def apply(op: Op, *inputs: Any) -> Tensor:
     finally:
         error_state.reset(token)
     if not wanted or not op.differentiable or not recording.get():
-        return wrap(y if y.__class__ in backends else xp.asarray(y))
+        tensor = wrap(y if y.__class__ in backends else xp.asarray(y))
+        if op.view:
+            tensor._base = getattr(inputs[0], "_base", None) or ref(inputs[0])
+        return tensor
     if op.view and inputs[0]._op is not None:
         inputs[0]._op.viewed = True
     constants = None

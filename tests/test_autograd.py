@@ -717,3 +717,21 @@ def test_grad_fn() -> None:
     assert x.grad_fn is None
     assert ops.LeakyReLU(0.1).attributes() == {"slope": 0.1}
     assert (x.sum(0)).grad_fn.attributes() == {"axes": (0,), "keepdim": False}
+
+
+def test_a_recorded_change_of_a_plain_view_is_refused_while_its_base_is_there():
+    w = mg.ones(2, requires_grad=True)
+    a = mg.zeros(3, 2)
+    with pytest.raises(mg.GraphError, match="would not notice"):
+        a[0].add_(w)
+    assert a.tolist() == [[0, 0]] * 3
+    a[0] = w  # by index it is the tensor itself that changes
+    (a * 2).sum().backward()
+    assert w.grad.tolist() == [2, 2]
+    alone = mg.zeros(4).reshape(2, 2)  # nobody holds what it looks into
+    alone[1] = w
+    alone.sum().backward()
+    assert w.grad.tolist() == [3, 3]
+    b = mg.zeros(3, 2)
+    b[0].add_(1)
+    assert b[0].tolist() == [1, 1], "unrecorded changes go through views"
