@@ -16,10 +16,10 @@ from typing import Any
 from minigrad.errors import GraphError
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
-from minigrad.viz.graph import Graph
+from minigrad.viz import trace
+from minigrad.viz.picture import Graph
 from minigrad.viz.render import GraphvizError
 from minigrad.viz.style import THEMES
-from minigrad.viz.trace import trace
 
 __all__ = ["Graph", "GraphvizError", "graph"]
 
@@ -84,7 +84,7 @@ def graph(
     if max_nodes < 3:
         raise ValueError(f"max_nodes= must be at least 3, got {max_nodes}.")
     return Graph(
-        trace(outputs, model, names),
+        trace.read(outputs, model, names),
         direction=direction,
         theme=theme,
         title=title,

@@ -8,15 +8,17 @@ deeper than one of ten.
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import isfinite, prod
 from typing import Any
 
 from minigrad.nn.module import Buffer, Call, Module, Parameter, path_of
 from minigrad.ops import BatchNorm, BatchNormInference, Dropout, MatMul, Op, SetItem
-from minigrad.ops.reduce import Reduction
+from minigrad.ops.reduce import Mean, Reduction
 from minigrad.shapes import Shape
 from minigrad.tensor import Tensor
 
@@ -128,7 +130,7 @@ class Trace:
     facts: Facts
 
 
-def trace(
+def read(
     outputs: Sequence[Tensor], model: Module | None = None, names: Mapping[str, Any] | None = None
 ) -> Trace:
     """Read the tape that leads to ``outputs``; see ``viz.graph`` for the arguments."""
@@ -160,14 +162,16 @@ class Reader:
         self.model = model
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
-        self.scopes: dict[Call, Scope] = {}
+        self.scopes: dict[Call, Scope | None] = {}
+        self.called: list[tuple[Scope, Module]] = []
         self.made: dict[Op, Node] = {}
         self.leaves: dict[Any, Node] = {}
         self.counts: Counter[str] = Counter()
-        self.calls: dict[Any, list[Scope]] = {}
+        self.calls: Counter[Module] = Counter()
         self.unnamed: list[
             Node
         ] = []  # inputs called by what the first op that uses them calls them
+        self.around: str | None = None  # the scope of the op being read
         self.given = {t: name for name, t in reversed(list(names.items())) if isinstance(t, Tensor)}
         self.paths: dict[Any, str] = {}
         self.states: dict[Module, dict[Tensor, str]] = {}
@@ -179,12 +183,13 @@ class Reader:
     def read(self, op: Op) -> None:
         """One op with the leaves it is the first to use."""
         scope = self.scope(op.scope)
+        self.around = None if scope is None else scope.id
         mode, note = MODES.get(type(op), (None, ""))
         node = Node(
             id=f"op{len(self.made)}",
             kind="op",
             name=op.name,
-            scope=None if scope is None else scope.id,
+            scope=self.around,
             shape=tuple(op.shape),
             dtype=str(op.dtype),
             notes=[note] if note else [],
@@ -204,7 +209,9 @@ class Reader:
             if edge is not None and edge.seq:
                 self.connect(self.made[edge], node, op, i, argument)
                 continue
-            held = edge if edge is not None else op.constants[i] if op.constants else None
+            held = edge if edge is not None else self.running(op, argument)
+            if held is None and op.constants is not None:
+                held = op.constants[i]
             if held is None:
                 node.notes.append(f"no {argument}")
             elif isinstance(held, bool | int | float):
@@ -213,8 +220,8 @@ class Reader:
                 self.connect(self.leaf(held, op, i, argument), node, op, i, argument)
         node.notes += unusual(op)
         self.nodes.append(node)
-        if isinstance(op, BatchNorm):
-            self.running_statistics(op, node)
+        if isinstance(op, BatchNorm | Mean):
+            self.update_running(op, node)
 
     def connect(self, source: Node, target: Node, op: Op, i: int, argument: str) -> None:
         """The use of a value as input ``i``."""
@@ -230,16 +237,24 @@ class Reader:
             )
         )
 
-    def running_statistics(self, op: Op, node: Node) -> None:
-        """The buffers that a norm layer moves towards the statistics of the batch."""
-        module = op.scope and op.scope.module()
-        for name, buffer in (module._buffers if module is not None else {}).items():
-            if name.startswith("running_") and buffer is not None:
-                leaf = self.leaf(buffer, op, 0, name)
-                leaf.notes = ["updated in place"]
-                self.edges.append(
-                    Edge(node.id, leaf.id, shape=leaf.shape, dtype=leaf.dtype, kind="update")
-                )
+    def running(self, op: Op, argument: str) -> Tensor | None:
+        """The buffer that an eval-mode norm normalizes by: the op was handed it detached."""
+        if not isinstance(op, BatchNormInference) or argument not in ("mean", "var"):
+            return None
+        return buffers(op).get(f"running_{argument}")
+
+    def update_running(self, op: Op, node: Node) -> None:
+        """The buffers that a train-mode norm moves towards the statistics of its batch."""
+        changed = [b for name, b in buffers(op).items() if name.startswith("running_")]
+        if isinstance(op, Mean):  # a norm from primitives: first the mean, then that of the squares
+            changed = [b for b in changed if b not in self.leaves][:1]
+            node.mode = "train" if changed else None
+        for buffer in changed:
+            leaf = self.leaf(buffer, op, 0, "")
+            leaf.notes = ["updated in place"]
+            self.edges.append(
+                Edge(node.id, leaf.id, shape=leaf.shape, dtype=leaf.dtype, kind="update")
+            )
 
     # ---- leaves ------------------------------------------------------------------------------
 
@@ -256,7 +271,7 @@ class Reader:
             id=f"{kind}{self.counts[kind]}",
             kind=kind,
             name=name or argument,
-            scope=None if op.scope is None else self.scopes[op.scope].id,
+            scope=self.around,
             shape=shape,
             dtype=dtype,
             value=value_of(tensor),
@@ -286,7 +301,7 @@ class Reader:
         while call is not None and not name:
             module = call.module()
             if module is not None and tensor in self.state(module):
-                name = ".".join(filter(None, (self.path(call), self.state(module)[tensor])))
+                name = ".".join(filter(None, (self.path(call, module), self.state(module)[tensor])))
             call = call.parent
         if isinstance(tensor, Parameter):
             kind = "parameter"
@@ -304,7 +319,10 @@ class Reader:
     # ---- modules -----------------------------------------------------------------------------
 
     def scope(self, call: Call | None) -> Scope | None:
-        """The scope of a call, made together with those around it."""
+        """The scope of a call, made together with those around it.
+
+        A module that is gone leaves no scope: nothing is known of it but that it was there.
+        """
         missing = []
         while call is not None and call not in self.scopes:
             missing.append(call)
@@ -312,29 +330,34 @@ class Reader:
         scope = None if call is None else self.scopes[call]
         for inner in reversed(missing):
             module = inner.module()
-            path = self.path(inner)
-            scope = self.scopes[inner] = Scope(
-                id=f"module{len(self.scopes)}",
-                name=path.rpartition(".")[2],
-                path=path,
-                cls="?" if module is None else type(module).__name__,
-                config="" if module is None else config(module),
-                mode="train" if module is None or module.training else "eval",
-                parent=None if scope is None else scope.id,
-            )
-            calls = self.calls.setdefault(inner if module is None else module, [])
-            calls.append(scope)
-            scope.call = len(calls)
-            for other in calls:
-                other.calls = len(calls)
+            if module is not None:
+                scope = self.new_scope(inner, module, scope)
+            self.scopes[inner] = scope
         return scope
 
-    def path(self, call: Call) -> str:
+    def new_scope(self, call: Call, module: Module, around: Scope | None) -> Scope:
+        """The scope of one call."""
+        path = self.path(call, module)
+        self.calls[module] += 1
+        scope = Scope(
+            id=f"module{len(self.called)}",
+            name=path.rpartition(".")[2],
+            path=path,
+            cls=type(module).__name__,
+            config=config(module),
+            mode="train" if module.training else "eval",
+            parent=None if around is None else around.id,
+            call=self.calls[module],
+        )
+        self.called.append((scope, module))
+        return scope
+
+    def path(self, call: Call, module: Module) -> str:
         """Where the called module stands in the model."""
-        if call in self.scopes:
-            return self.scopes[call].path
-        known = self.paths.get(call.module())
-        return path_of(call) if known is None else known
+        scope = self.scopes.get(call)
+        if scope is not None:
+            return scope.path
+        return self.paths[module] if module in self.paths else path_of(call)
 
     # ---- the whole ---------------------------------------------------------------------------
 
@@ -366,19 +389,21 @@ class Reader:
             if taken[node.name] > 1:
                 node.name = f"input {i + 1}"
         root = self.root()
-        return Trace(self.nodes, self.edges, list(self.scopes.values()), root, self.facts(root))
+        for scope, module in self.called:
+            scope.calls = self.calls[module]
+        scopes = [scope for scope, _ in self.called]
+        return Trace(self.nodes, self.edges, scopes, root, self.facts(root))
 
     def root(self) -> str | None:
         """The scope of the model: of ``model``, or of the one outermost call with others in it."""
-        parents = {s.parent for s in self.scopes.values()}
-        outermost = [
-            (scope, call.module()) for call, scope in self.scopes.items() if scope.parent is None
+        parents = {scope.parent for scope, _ in self.called}
+        found = [
+            scope.id
+            for scope, module in self.called
+            if scope.parent is None
+            and (scope.id in parents if self.model is None else module is self.model)
         ]
-        if self.model is not None:
-            found = [s for s, module in outermost if module is self.model]
-        else:
-            found = [s for s, _ in outermost if s.id in parents]
-        return found[0].id if len(found) == 1 else None
+        return found[0] if len(found) == 1 else None
 
     def facts(self, root: str | None) -> Facts:
         """What the title line says."""
@@ -386,7 +411,7 @@ class Reader:
         learnt = [n.dtype for n in self.nodes if n.kind == "parameter"]
         dtypes = Counter(learnt or [op.dtype for op in ops])
         modes = sorted({op.mode for op in ops if op.mode})
-        scope = next((s for s in self.scopes.values() if s.id == root), None)
+        scope = next((s for s, _ in self.called if s.id == root), None)
         if not modes and scope is not None:
             modes = [scope.mode]
         parameters = sum(n.parameters for n in self.nodes)
@@ -414,6 +439,13 @@ def arguments(op: Op) -> Iterator[str]:
     if code.co_flags & inspect.CO_VARARGS:
         return (f"x{i + 1}" for i in range(len(op.inputs)))
     return iter(code.co_varnames[2 : code.co_argcount])
+
+
+def buffers(op: Op) -> dict[str, Any]:
+    """The buffers of the module whose call recorded the op."""
+    module = None if op.scope is None else op.scope.module()
+    held = {} if module is None else module._buffers
+    return {name: buffer for name, buffer in held.items() if buffer is not None}
 
 
 def stretched(op: Op, shape: Shape | None) -> Shape | None:
@@ -447,15 +479,22 @@ def value_of(tensor: Tensor | None) -> str:
 
 def unusual(op: Op) -> list[str]:
     """The attributes worth a line: those that are not what they are by default."""
-    parameters = inspect.signature(type(op).__init__).parameters
+    given = defaults(type(op).__init__)
     said = []
     for name, value in op.attributes().items():
         shown = plain(value)
-        default = plain(parameters[name].default) if name in parameters else None
+        default = plain(given.get(name))
         quiet = name in QUIET and QUIET[name] in (None, flat(shown))
         if not (quiet or shown is None or shown is False or shown == default):
             said.append(f"{name}={written(shown)}")
     return said
+
+
+@cache
+def defaults(constructor: Callable[..., None]) -> dict[str, Any]:
+    """The default values of a constructor's arguments."""
+    arguments = inspect.signature(constructor).parameters.values()
+    return {a.name: a.default for a in arguments if a.default is not a.empty}
 
 
 def written(value: Any) -> str:
@@ -497,6 +536,10 @@ def config(module: Module) -> str:
         if into in has and out in has:
             kernel = f", kernel {has['kernel_size']}" if "kernel_size" in has else ""
             return f"{has[into]} → {has[out]}{kernel}"
-    text = str(module.extra_repr())
-    sizes = text.split("=")[0].rpartition(",")[0] if "=" in text else text
-    return sizes or text
+    given = defaults(type(module).__init__)
+    said = []
+    for setting in re.split(r", (?=\w+=)", str(module.extra_repr())):
+        name, _, value = setting.partition("=")
+        if not (name in given and str(given[name]) == value):
+            said.append(setting)
+    return ", ".join(said)
