@@ -13,7 +13,7 @@ from textwrap import wrap
 import graphviz
 
 from minigrad.viz.style import MONO, SANS, THEMES, Theme
-from minigrad.viz.text import headline, short, size
+from minigrad.viz.text import headline, numbered, short, size
 from minigrad.viz.trace import Edge, Node, Scope, Trace
 
 #: What the legend says of each mark, in this order.
@@ -32,17 +32,17 @@ LEGEND = {
     "shared": "used more than once, gradients add",
     "stretched": "broadcast",
     "alert": "another floating dtype",
+    "cut": "value of that number, its arrow left out",
 }
-SIGNS = {"fused": "⊞", "shared": "━▶", "stretched": "⇒", "alert": "float"}
+SIGNS = {"fused": "⊞", "shared": "━▶", "stretched": "⇒", "alert": "float", "cut": "%1"}
 LEGEND_COLUMNS = 4
 
 #: A leaf with more uses than this stands beside each op that uses it: arrows would hide the graph.
 REPEAT = 3
 
-#: Graphviz seeks the shortest arrows, for minutes where many are long. Where they cross more ranks
-#: than this in all, it takes what it finds soon: 400 ops with random skips are then drawn in 3 s.
+#: An arrow costs Graphviz time for every rank it crosses, and its reader attention. Where they
+#: cross more than this in all, the longest are left out, their ends numbered. 2000 take a second.
 TANGLED = 2000
-HASTE = {"nslimit": "1", "nslimit1": "1", "mclimit": "0.1", "splines": "line"}
 
 
 def write(
@@ -70,6 +70,9 @@ class Writer:
             leaf.id: op for op, leaves in reversed(self.stacks.items()) for leaf in leaves
         }
         self.trunk = self.find_trunk()
+        self.cuts = self.find_cuts()
+        self.numbers = numbered(trace)
+        self.cut_off = {source for source, _ in self.cuts}
         self.marks: set[str] = set()  # those in the picture; the legend explains no others
 
     def write(self, title: str, dpi: int | None) -> str:
@@ -102,7 +105,6 @@ class Writer:
             labeljust="l",
             label=self.head(title),
             **({} if dpi is None else {"dpi": str(dpi)}),
-            **(HASTE if self.crossed() > TANGLED else {}),
         )
         graph.attr("node", fontname=SANS, fontcolor=theme.text, margin="0.1,0.05")
         graph.attr("edge", fontname=SANS, arrowsize="0.8", color=theme.line["op"])
@@ -142,11 +144,21 @@ class Writer:
             node = sources[0] if sources else node
         return trunk
 
-    def crossed(self) -> int:
-        """About how many ranks the arrows cross in all."""
+    def find_cuts(self) -> set[tuple[str, str]]:
+        """Source and target of the arrows to leave out: the longest, where there are too many."""
         place = {n.id: i for i, n in enumerate(n for n in self.trace.nodes if n.ops)}
-        ends = [(place.get(e.source), place.get(e.target)) for e in self.trace.edges]
-        return sum(b - a - 1 for a, b in ends if a is not None and b is not None)
+        long = []
+        for e in self.trace.edges:
+            if e.source in place and e.target in place:
+                long.append((place[e.target] - place[e.source] - 1, e.source, e.target))
+        long.sort()
+        crossed = sum(length for length, _, _ in long)
+        cuts = set()
+        while crossed > TANGLED:
+            length, *ends = long.pop()
+            crossed -= length
+            cuts.add((ends[0], ends[1]))
+        return cuts
 
     def depth(self, scope: Scope) -> int:
         """How many frames stand around a frame."""
@@ -169,6 +181,8 @@ class Writer:
         if stack:
             left = {"shape": "plain", "label": self.stack(stack)}
             arrow = {"color": self.theme.line[look(stack[0])], "penwidth": "1.4"}
+            if not any(self.uses_of[leaf.id] for leaf in stack):
+                arrow.update(dir="back", style="dashed")  # the op changes them, and reads none
         elif self.direction == "TB" and not frame.body and node.scope in self.scopes:
             # Nothing at all, but wide: the arrow that enters the frame keeps off its title.
             left = {"style": "invis", "label": "", "width": "0.7", "height": "0.1"}
@@ -215,10 +229,17 @@ class Writer:
         if node.fused:
             self.marks.add("fused")
             name += self.font(f"  {SIGNS['fused']}", 9, theme.mark)
+        if node.id in self.cut_off:
+            name += self.font(f"  {self.numbers[node.id]}", 10, theme.mark, mono=True)
         rows = [name]
         for line in (line for part in node.formula.split(",  ") for line in wrap(part, 40)):
             rows.append(self.font(line, 10, theme.muted, mono=True))
         notes = [*node.notes, *([size(node)] if node.kind != "op" else [])]
+        notes += [
+            f"{e.argument} = {self.numbers[e.source]}"
+            for e in self.sources[node.id]
+            if (e.source, node.id) in self.cuts
+        ]
         for line in notes if node.kind != "op" else wrap("  ".join(notes), 46):
             rows.append(self.font(line, 9, theme.muted))
         return f"<{self.column(rows)}>"
@@ -264,8 +285,8 @@ class Writer:
         """How the ops use a leaf, where it is worth a line."""
         said = []
         edges = self.uses_of[node.id]
-        if len(edges) > 1:
-            said.append(f"used {len(edges)} times")
+        if edges and edges[0].uses > 1:
+            said.append(f"used {edges[0].uses} times")
         elif edges and edges[0].stretched is not None:
             self.marks.add("stretched")
             said.append(f"{SIGNS['stretched']} {edges[0].stretched}")
@@ -277,6 +298,9 @@ class Writer:
         """One use of a value; that of a stack by its own op has its arrow already."""
         stack = self.stack_of.get(e.source)
         if e.kind == "update" or self.nodes[e.source] in self.stacks.get(e.target, ()):
+            return
+        if (e.source, e.target) in self.cuts:
+            self.marks.add("cut")
             return
         source, line = self.nodes[e.source], self.theme.line
         style = {"color": line["op" if source.ops else look(source)], "penwidth": "1.5"}
@@ -345,7 +369,9 @@ class Writer:
         """The mark itself, as a cell."""
         theme = self.theme
         if mark in SIGNS:
-            ink = {"fused": theme.mark, "alert": theme.alert}.get(mark, theme.text)
+            ink = {"fused": theme.mark, "cut": theme.mark, "alert": theme.alert}.get(
+                mark, theme.text
+            )
             return f"<TD>{self.font(SIGNS[mark], 10, ink)}</TD>"
         kind = mark if mark in theme.fill else "op"
         line = theme.line["op" if mark == "module" else kind]
@@ -367,7 +393,7 @@ class Writer:
         """The shape of a leaf, its dtype where that is not the graph's."""
         if node.value and node.shape == ():
             return self.dtype(node.dtype)
-        shape = "gone" if node.shape is None else str(node.shape)
+        shape = "not kept" if node.shape is None else str(node.shape)
         return self.font(f" {shape}", 10, self.theme.muted, mono=True) + self.dtype(node.dtype)
 
     def dtype(self, dtype: str | None) -> str:
@@ -415,7 +441,7 @@ def tooltip(node: Node) -> str:
     lines += [f"backward: {node.vjp}"] if node.vjp else []
     lines += [f"{name} = {value}" for name, value in node.attributes.items()]
     text = "&#10;".join(clean(line, 200).replace("&", "&amp;") for line in lines)
-    return str(graphviz.escape(text))
+    return graphviz.escape(text)  # type: ignore[no-any-return]
 
 
 def clean(text: str, limit: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from minigrad.viz.trace import Edge, Node, Trace
@@ -113,13 +112,10 @@ def merge(trace: Trace, into: dict[str, Node], inside: dict[str, Node]) -> Trace
     for e in trace.edges:
         ends = moved(e.source), moved(e.target)
         if ends == (e.source, e.target):
-            edges.append(replace(e))
+            edges.append(e)
         elif ends[0] != ends[1] and ends not in joined:
             joined.add(ends)
             edges.append(replace(e, source=ends[0], target=ends[1], stretched=None))
-    uses = Counter(e.source for e in edges if e.kind == "value")
-    for e in edges:
-        e.uses = uses[e.source] if e.kind == "value" else 1
 
     filled = {n.scope for n in nodes.values()}
     for scope in reversed(trace.scopes):

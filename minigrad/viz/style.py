@@ -56,7 +56,7 @@ THEMES = {
             "module": "#F5F7FA",
         },
         line={
-            "input": "#0072B2",
+            "input": "#006AA6",
             "op": "#3E4C59",
             "parameter": "#8A5A00",
             "frozen": "#5B6773",

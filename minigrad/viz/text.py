@@ -28,7 +28,7 @@ def tree(trace: Trace, title: str) -> str:
     """One line an op, below its modules; a value is called by the number of the op that made it."""
     lines = [" · ".join([title, *headline(trace.facts)])]
     scopes = {s.id: s for s in trace.scopes if s.id != trace.root}
-    numbers: dict[str, str] = {}
+    numbers = numbered(trace)
     names = {n.id: n.name for n in trace.nodes}
     into: dict[str, list[Edge]] = {}
     for e in trace.edges:
@@ -52,7 +52,6 @@ def tree(trace: Trace, title: str) -> str:
             if e.kind == "value"
         )
         if node.ops:
-            numbers[node.id] = f"%{len(numbers) + 1}"
             line = f"{numbers[node.id]} = {node.name}({arguments}) {shaped(node, trace)}"
             line = "   ".join([line, *([node.formula] if node.formula else []), *node.notes])
             if node.kind != "op":
@@ -64,6 +63,12 @@ def tree(trace: Trace, title: str) -> str:
             line = leaf(node, inside, trace)
         lines.append(INDENT * len(inside) + line)
     return "\n".join(lines)
+
+
+def numbered(trace: Trace) -> dict[str, str]:
+    """The number of each op's value, ``%1`` for the first."""
+    ops = [n.id for n in trace.nodes if n.ops]
+    return {op: f"%{i + 1}" for i, op in enumerate(ops)}
 
 
 def chain(node: Node, scopes: dict[str, Scope]) -> list[Scope]:
@@ -98,7 +103,7 @@ def short(name: str, inside: list[Scope]) -> str:
 def shaped(node: Node, trace: Trace) -> str:
     """The shape; and the dtype, where it is not that of the graph."""
     if node.shape is None:
-        return "(shape no longer known)"
+        return "(shape not kept)"
     return f"{node.shape}" + ("" if node.dtype == trace.facts.dtype else f" {node.dtype}")
 
 
