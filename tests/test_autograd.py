@@ -735,3 +735,30 @@ def test_a_recorded_change_of_a_plain_view_is_refused_while_its_base_is_there():
     b = mg.zeros(3, 2)
     b[0].add_(1)
     assert b[0].tolist() == [1, 1], "unrecorded changes go through views"
+
+
+def test_tensors_on_two_devices_are_refused_by_name():
+    from minigrad import backends
+    from minigrad.tensor import wrap
+
+    class Elsewhere:  # an array that, like CuPy's, does not mix with NumPy's
+        __array_ufunc__ = None
+        shape, ndim, dtype = (2, 2), 2, mg.float32
+
+    class Gpu(backends.NumpyBackend):
+        array_type = Elsewhere
+
+        def device_of(self, x):
+            return "cuda:0"
+
+    backends.register(Gpu())
+    try:
+        with pytest.raises(mg.DeviceError) as caught:
+            mg.ones(2, 2) @ wrap(Elsewhere())
+        assert str(caught.value) == (
+            'MatMul got cpu and cuda:0 tensors; move one with .to("cuda:0").'
+        )
+        with pytest.raises(mg.DeviceError, match="Add got cpu and cuda:0 tensors"):
+            mg.ones(2, 2, requires_grad=True) + wrap(Elsewhere())
+    finally:
+        del backends.backends[Elsewhere]
