@@ -10,7 +10,7 @@ import html
 from collections.abc import Iterable
 from textwrap import wrap
 
-import graphviz
+import graphviz  # type: ignore[import-untyped]
 
 from minigrad.viz.style import MONO, SANS, THEMES, Theme
 from minigrad.viz.text import headline, numbered, short, size
