@@ -390,7 +390,7 @@ def test_what_is_gone_is_drawn_by_what_the_tape_remembers():
 def test_inputs_of_one_name_are_told_apart():
     a, b, c = leaf(2), leaf(2), leaf(2)
     names = [n.name for n in viz.graph(a * b + c).trace.nodes if n.kind == "input"]
-    assert names == ["a", "input 2", "input 3"]
+    assert names == ["a", "data 2", "data 3"]
 
 
 def test_matrix_products_broadcast_their_batches_only():

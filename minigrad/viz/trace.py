@@ -387,7 +387,7 @@ class Reader:
         taken = Counter(n.name for n in self.nodes if n.kind == "input")
         for i, node in enumerate(self.unnamed):
             if taken[node.name] > 1:
-                node.name = f"input {i + 1}"
+                node.name = f"data {i + 1}"
         root = self.root()
         for scope, module in self.called:
             scope.calls = self.calls[module]
