@@ -18,7 +18,7 @@ from minigrad import data, models, nn, optim, viz
 from minigrad.nn import functional as F
 from minigrad.serialization import save
 from minigrad.training import Epoch, evaluate, fit
-from minigrad.viz import plots
+from minigrad.viz import GraphvizError, plots
 
 OPTIMIZERS = {
     "sgd": (optim.SGD, 0.1),
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return int(args.run(args))
-    except (mg.DeviceError, FileNotFoundError, ValueError) as error:
+    except (mg.DeviceError, GraphvizError, FileNotFoundError, ValueError) as error:
         print(f"minigrad {args.command}: {error}", file=sys.stderr)
         return 2
 
@@ -103,7 +103,11 @@ def train(args: argparse.Namespace) -> int:
         f"{args.model} with {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{args.optimizer}, {len(train_set):,} training and {len(test_set):,} test images"
     )
-    draw_model(model, SHAPES[args.data], args.device, [out / "graph.svg", out / "graph.dot"])
+    files = [out / "graph.dot", out / "graph.svg"]
+    try:
+        draw_model(model, SHAPES[args.data], args.device, files)
+    except GraphvizError as error:
+        print(f"no graph.svg: {str(error).splitlines()[0]}", file=sys.stderr)
     start = time.perf_counter()
     history = fit(
         model,

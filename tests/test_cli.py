@@ -97,3 +97,15 @@ def test_ctrl_c_saves_what_was_reached(tmp_path):
     assert "interrupted after" in out
     assert "0.weight" in load(tmp_path / "weights.safetensors")
     assert (tmp_path / "history.csv").exists()
+
+
+def test_train_goes_on_without_graphviz(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("minigrad.viz.render.which", lambda name: None)
+    monkeypatch.setattr("minigrad.viz.render.find_spec", lambda name: None)
+    options = ["--model", "mlp", "--epochs", "1", "--no-progress", "--out", str(tmp_path)]
+    assert main(["train", *options]) == 0
+    assert "minigrad[viz]" in capsys.readouterr().err
+    assert (tmp_path / "graph.dot").exists()
+    assert (tmp_path / "weights.safetensors").exists()
+    assert main(["graph", "--out", str(tmp_path / "g.svg")]) == 2
+    assert "Graphviz" in capsys.readouterr().err
