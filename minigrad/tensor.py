@@ -31,7 +31,7 @@ class Tensor(Methods):
     """An array with, where asked for, the graph of the operations that made it.
 
     ``array`` is the raw NumPy or CuPy array; ``grad`` the gradient that backward() left. Its
-    operators and methods are PyTorch's (``methods.py``); NumPy's ``axis``/``keepdims`` are
+    operators and methods are PyTorch's (``methods/``); NumPy's ``axis``/``keepdims`` are
     accepted beside ``dim``/``keepdim``.
 
     Example:

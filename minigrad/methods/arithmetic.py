@@ -1,0 +1,104 @@
+"""Arithmetic of two tensors, or of a tensor and a number, by name; choices between two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from minigrad import ops
+from minigrad.backends import backend_of
+from minigrad.dtypes import bool as bool_dtype
+from minigrad.errors import DtypeError
+from minigrad.methods.base import Base
+from minigrad.methods.operators import Operators
+
+if TYPE_CHECKING:
+    from minigrad.tensor import Tensor
+
+
+class Arithmetic(Operators):
+    """Arithmetic of two tensors, or of a tensor and a number, by name; choices between two."""
+
+    __slots__ = ()
+
+    def add(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self + alpha · other."""
+        return self._binary(ops.Add(), self, other if alpha == 1 else other * alpha)
+
+    def sub(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self - alpha · other."""
+        return self._binary(ops.Sub(), self, other if alpha == 1 else other * alpha)
+
+    def mul(self, other: Any) -> Tensor:
+        """self · other."""
+        return self._binary(ops.Mul(), self, other)
+
+    def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+        """self / other; ``rounding_mode`` "floor" or "trunc" rounds the quotient (no gradient)."""
+        if rounding_mode is None:
+            return self._binary(ops.Div(), self, other)
+        if rounding_mode == "floor":
+            return self.floor_divide(other)
+        if rounding_mode != "trunc":
+            raise ValueError(
+                f'rounding_mode must be None, "floor" or "trunc", got {rounding_mode!r}.'
+            )
+        xp = backend_of(self.array).module
+        a, b = self._promoted(self, other)
+        dtype = (a if isinstance(a, Base) else b).dtype
+        return self._plain(lambda a, b: xp.trunc(xp.true_divide(a, b)).astype(dtype), a, b)
+
+    def floor_divide(self, other: Any) -> Tensor:
+        """floor(self / other)."""
+        return self.__floordiv__(other)
+
+    def remainder(self, other: Any) -> Tensor:
+        """self - other · floor(self / other)."""
+        return self._binary(ops.Remainder(), self, other)
+
+    def pow(self, exponent: Any) -> Tensor:
+        """self to the power ``exponent``."""
+        return self._binary(ops.Pow(), self, exponent)
+
+    def neg(self) -> Tensor:
+        """-self."""
+        return -self
+
+    def abs(self) -> Tensor:
+        """|self|."""
+        return self._apply(ops.Abs(), self)
+
+    def reciprocal(self) -> Tensor:
+        """1 / self."""
+        return 1.0 / self
+
+    def square(self) -> Tensor:
+        """self · self."""
+        return self * self
+
+    def maximum(self, other: Any) -> Tensor:
+        """The larger of two tensors, element by element."""
+        return self._binary(ops.Maximum(), self, other)
+
+    def minimum(self, other: Any) -> Tensor:
+        """The smaller of two tensors, element by element."""
+        return self._binary(ops.Minimum(), self, other)
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        """self where ``condition`` holds, else ``other``."""
+        return self._where(condition, self, other)
+
+    def masked_fill(self, mask: Any, value: Any) -> Tensor:
+        """self with ``value`` where ``mask`` holds."""
+        if isinstance(value, Base):
+            value = value.to(self.dtype)
+        elif isinstance(value, float) and self.dtype.kind != "f":
+            raise DtypeError(f"masked_fill of a {self.dtype} tensor with {value}; use x.float().")
+        return self._where(mask, value, self)
+
+    def _where(self, condition: Any, a: Any, b: Any) -> Tensor:
+        if not isinstance(condition, Base):
+            condition = self._wrap(backend_of(self.array).asarray(condition))
+        if condition.dtype != bool_dtype:
+            raise DtypeError(f"where needs a bool condition, got {condition.dtype}; compare first.")
+        a, b = self._promoted(a, b)
+        return self._apply(ops.Where(), condition, a, b)
