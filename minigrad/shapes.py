@@ -16,6 +16,7 @@ __all__ = [
     "as_axis",
     "as_pair",
     "as_shape",
+    "as_sizes",
     "broadcast_shapes",
     "conv_size",
     "kept_shape",
@@ -34,13 +35,19 @@ def as_shape(args: Sequence[Any]) -> Shape:
 
 def as_pair(value: int | Sequence[int], what: str = "value") -> tuple[int, int]:
     """``3`` means ``(3, 3)``: the two spatial axes of an image."""
-    if isinstance(value, Sequence):
-        if len(value) == 1:
-            return int(value[0]), int(value[0])
-        if len(value) != 2:
-            raise ShapeError(f"{what} expects an int or a pair of ints, got {tuple(value)}.")
-        return int(value[0]), int(value[1])
-    return int(value), int(value)
+    rows, columns = as_sizes(value, 2, what)
+    return rows, columns
+
+
+def as_sizes(value: int | Sequence[int], count: int, what: str = "value") -> Shape:
+    """One int for each of ``count`` axes: ``3`` and ``(3,)`` mean 3 for all of them."""
+    given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if len(given) not in (1, count):
+        wanted = {1: "an int", 2: "an int or a pair of ints"}.get(count, f"an int or {count} ints")
+        raise ShapeError(f"{what} expects {wanted}, got {given}.")
+    if not all(hasattr(n, "__index__") for n in given):
+        raise TypeError(f"{what} expects ints, got {value!r}; convert it with int().")
+    return tuple(int(n) for n in given) * (count // len(given))
 
 
 def as_axis(axis: int, ndim: int) -> int:

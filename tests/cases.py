@@ -632,6 +632,60 @@ row(
     oracle=lambda t, x, w, b: t.nn.functional.conv2d(t.nn.functional.pad(x, (1, 0, 0, 1)), w),
     exempt={**AXES, **EMPTY},
 )
+for name, shape, kernel, options, extra, bias in (
+    ("plain", (2, 2, 2, 3), (2, 3, 2, 2), ((1, 1), NONE, (1, 1), 1), (0, 0), True),
+    ("stride", (1, 2, 2, 2), (2, 1, 3, 2), ((2, 3), ((1, 0), (0, -1)), (1, 1), 1), (1, 1), True),
+    ("dilation", (1, 1, 3, 2), (1, 2, 2, 2), ((1, 2), NONE, (3, 2), 1), (0, 0), False),
+    ("beyond", (1, 1, 2, 2), (1, 1, 2, 1), ((1, 2), ((0, -2), (0, -1)), (3, 1), 1), (2, 1), True),
+    ("groups", (2, 4, 2, 1), (4, 1, 2, 3), ((2, 1), ((0, 0), (1, 1)), (1, 1), 2), (0, 0), True),
+):
+    row(
+        f"ConvTranspose2d-{name}",
+        lambda o=options: ops.ConvTranspose2d(*o),
+        real(*shape),
+        real(*kernel),
+        real(kernel[1] * options[3]) if bias else None,
+        empty=Small(
+            ((0, *shape[1:]), None, None),
+            (
+                0,
+                kernel[1] * options[3],
+                *(
+                    s * (n - 1) + d * (k - 1) + 1 - sum(p)
+                    for n, s, p, d, k in zip(
+                        shape[2:], options[0], options[1], options[2], kernel[2:], strict=True
+                    )
+                ),
+            ),
+        ),
+        oracle=lambda t, x, w, b, o=options, e=extra: t.nn.functional.conv_transpose2d(
+            x, w, b, o[0], tuple(p[0] for p in o[1]), e, o[3], o[2]
+        ),
+        exempt=AXES,
+    )
+for name, shape, options in (
+    ("plain", (2, 2, 3, 3), ((2, 2), (1, 1), NONE, (1, 1))),
+    ("odd", (1, 2, 4, 3), ((2, 3), (2, 1), ((1, 1), (1, 1)), (2, 1))),
+):
+    h, w, L = {"plain": (3, 3, 4), "odd": (4, 3, 6)}[name]
+    cells = options[0][0] * options[0][1]
+    torch_options = (options[0], options[3], tuple(p[0] for p in options[2]), options[1])
+    row(
+        f"Unfold-{name}",
+        lambda o=options: ops.Unfold(*o),
+        real(*shape),
+        empty=Small(((0, *shape[1:]),), (0, shape[1] * cells, L)),
+        oracle=lambda t, x, o=torch_options: t.nn.functional.unfold(x, *o),
+        exempt=AXES,
+    )
+    row(
+        f"Fold-{name}",
+        lambda o=options, h=h, w=w: ops.Fold((h, w), *o),
+        real(shape[0], shape[1] * cells, L),
+        empty=Small(((0, shape[1] * cells, L),), (0, shape[1], h, w)),
+        oracle=lambda t, x, o=torch_options, h=h, w=w: t.nn.functional.fold(x, (h, w), *o),
+        exempt=AXES,
+    )
 for name, shape, options in (
     ("plain", (2, 1, 4, 4), ((2, 2), (2, 2), NONE, (1, 1), (2, 2))),
     ("overlap", (1, 2, 4, 3), ((3, 2), (1, 1), ((1, 1), (1, 1)), (1, 1), (4, 4))),

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.backends.base import Array
 from minigrad.backends.reference import Pads, Pair, Reference
-from minigrad.shapes import prod
+from minigrad.shapes import conv_size, prod
 
 # erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev
 # fits at 40 digits, as polynomials, highest power first; largest error against math.erf 1.2e-16.
@@ -173,10 +173,11 @@ class NumpyBackend(Reference):
         self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> tuple[Array, Pair]:
         """im2col: every window of ``x`` as a column, (N, groups, C / groups * kh * kw, oh * ow)."""
-        x = self.pad_image(x, padding)
-        size = self._conv_sizes(x, kernel, stride, dilation)
-        n, c = x.shape[:2]
-        columns = np.empty((n, c, *kernel, *size), dtype=x.dtype)
-        for i, j, window in self.windows(x, kernel, stride, dilation, size):
-            columns[:, :, i, j] = x[window]
+        (n, c), sides = x.shape[:2], zip(x.shape[2:], padding, strict=True)
+        h, w = (side + sum(pads) for side, pads in sides)
+        size = (
+            conv_size(h, kernel[0], stride[0], 0, dilation[0]),
+            conv_size(w, kernel[1], stride[1], 0, dilation[1]),
+        )
+        columns = self.unfold(x, kernel, stride, padding, dilation)
         return columns.reshape(n, groups, c // groups * prod(kernel), prod(size)), size

@@ -15,7 +15,12 @@ from minigrad.ops.arithmetic import (
     Sub,
     Where,
 )
-from minigrad.ops.conv import Conv2d
+from minigrad.ops.conv import (
+    Conv2d,
+    ConvTranspose2d,
+    Fold,
+    Unfold,
+)
 from minigrad.ops.elementwise import (
     Abs,
     Alias,
@@ -59,6 +64,7 @@ __all__ = [
     "Clone",
     "Concatenate",
     "Conv2d",
+    "ConvTranspose2d",
     "Cos",
     "Cosh",
     "CrossEntropy",
@@ -71,6 +77,7 @@ __all__ = [
     "Expand",
     "Expm1",
     "Flip",
+    "Fold",
     "Fused",
     "Gather",
     "Index",
@@ -114,6 +121,7 @@ __all__ = [
     "Tanh",
     "Transpose",
     "Triangle",
+    "Unfold",
     "Var",
     "Where",
 ]

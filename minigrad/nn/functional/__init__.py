@@ -9,7 +9,14 @@ from minigrad.nn.functional.activation import (
     softplus,
     tanh,
 )
-from minigrad.nn.functional.conv import conv2d
+from minigrad.nn.functional.conv import (
+    conv1d,
+    conv2d,
+    conv_transpose1d,
+    conv_transpose2d,
+    fold,
+    unfold,
+)
 from minigrad.nn.functional.dropout import dropout, dropout2d
 from minigrad.nn.functional.embedding import one_hot
 from minigrad.nn.functional.linear import linear
@@ -31,10 +38,14 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "conv1d",
     "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cross_entropy",
     "dropout",
     "dropout2d",
+    "fold",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
@@ -50,4 +61,5 @@ __all__ = [
     "softmax",
     "softplus",
     "tanh",
+    "unfold",
 ]
