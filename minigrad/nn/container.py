@@ -93,6 +93,22 @@ class ModuleList(_List):
         super().__init__()
         self.extend(modules or [])
 
+    def __repr__(self) -> str:
+        """As every module's, with equal neighbours told once: ``(0-5): 6 x Linear(...)``."""
+        blocks: list[tuple[str, int]] = []
+        for text in map(repr, self):
+            if blocks and blocks[-1][0] == text:
+                blocks[-1] = text, blocks[-1][1] + 1
+            else:
+                blocks.append((text, 1))
+        lines, start = [], 0
+        for text, n in blocks:
+            label = f"({start}): " if n == 1 else f"({start}-{start + n - 1}): {n} x "
+            lines.append((label + text).replace("\n", "\n  "))
+            start += n
+        inside = "\n  " + "\n  ".join(lines) + "\n" if lines else ""
+        return f"{self._get_name()}({inside})"
+
 
 class ModuleDict(Module):
     """Modules by name, that the model knows of."""

@@ -9,6 +9,7 @@ from minigrad.nn.functional.activation import (
     softplus,
     tanh,
 )
+from minigrad.nn.functional.attention import scaled_dot_product_attention
 from minigrad.nn.functional.conv import (
     conv1d,
     conv2d,
@@ -57,6 +58,7 @@ __all__ = [
     "one_hot",
     "pad",
     "relu",
+    "scaled_dot_product_attention",
     "sigmoid",
     "softmax",
     "softplus",
