@@ -43,7 +43,7 @@ def backward(
                 raise GraphError("backward(inputs=) with a tensor that requires no gradient.")
         targets = {edge_of(t): t for t in inputs}
     found = sweep(as_list(tensors), grad_tensors, retain_graph, create_graph, targets)
-    with set_recording(create_graph):
+    with set_recording(create_graph), quiet():
         for edge, grad in found.items():
             if targets is None and edge.seq:
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import ref
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends, error_state, for_device, quiet, silent
+from minigrad.backends import backend_of, backends, for_device, quiet
 from minigrad.dtypes import Dtype, as_dtype, category, get_default_dtype, promote
 from minigrad.engine import clock, recording, set_recording
 from minigrad.errors import DtypeError, GraphError, ShapeError
@@ -462,7 +462,8 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         raise DtypeError(f"a tensor holds numbers or booleans, got {array.dtype} data.")
     as_dtype(array.dtype)
     if given is None and (array.dtype.kind == "f" or not array.size):
-        array = array.astype(get_default_dtype())
+        with quiet():
+            array = array.astype(get_default_dtype())
     return array
 
 
@@ -511,13 +512,12 @@ def apply(op: Op, *inputs: Any) -> Tensor:
         if edge is None:
             constant = True
         edges.append(edge)
-    token = error_state.set(silent)  # 1 / 0 is inf without a warning
     try:
-        y = op.forward(xp, *arrays)
+        y = quietly(op, xp, *arrays) if op.noisy else op.forward(xp, *arrays)
+    except RuntimeWarning:  # warnings are errors here
+        y = quietly(op, xp, *arrays)
     except Exception as error:
         raise op.explain(error, arrays) from None
-    finally:
-        error_state.reset(token)
     if not wanted or not op.differentiable or not recording.get():
         tensor = wrap(y if y.__class__ in backends else xp.asarray(y))
         if op.view:
@@ -572,6 +572,12 @@ def grow(
     return tensor  # type: ignore[no-any-return]
 
 
+def quietly(op: Op, xp: Any, *arrays: Any) -> Array:
+    """``op.forward`` without NumPy's floating-point warnings: in PyTorch 1 / 0 is just inf."""
+    with quiet():
+        return op.forward(xp, *arrays)
+
+
 def promoted(a: Any, b: Any) -> tuple[Any, Any]:
     """Two operands with the dtypes they need to be combined, as PyTorch promotes them."""
     a, b = operand(a), operand(b)
@@ -617,13 +623,12 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             left = a._op or a
         if alike and (left is not None or right is not None) and recording.get():
             xp = backends[x.__class__]
-            token = error_state.set(silent)
             try:
                 y = op.forward(xp, x, z)
+            except RuntimeWarning:
+                y = quietly(op, xp, x, z)
             except Exception as error:
                 raise op.explain(error, [x, z]) from None
-            finally:
-                error_state.reset(token)
             if right is None:
                 constants = None, b if z is b else ref(b)
                 if z is b or x.shape == z.shape:

@@ -36,15 +36,15 @@ def test_a_million_ops_in_linear_time() -> None:
         def per_op(n):
             gc.collect()
             x = mg.ones(1, requires_grad=True)
-            times = [time.perf_counter()]
+            times = [time.process_time()]
             y = x
             for _ in range(n):
                 y = y * 1.0
-            times.append(time.perf_counter())
+            times.append(time.process_time())
             y.backward()
-            times.append(time.perf_counter())
+            times.append(time.process_time())
             del y
-            times.append(time.perf_counter())
+            times.append(time.process_time())
             assert x.grad.item() == 1
             return [(b - a) / n * 1e6 for a, b in zip(times, times[1:])]
 

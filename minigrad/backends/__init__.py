@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.backends.base import Array, Backend, Namespace
-from minigrad.backends.numpy_backend import NumpyBackend, error_state, quiet, silent
+from minigrad.backends.numpy_backend import NumpyBackend, quiet
 from minigrad.backends.reference import Reference
 from minigrad.errors import DeviceError
 
@@ -18,12 +18,10 @@ __all__ = [
     "available",
     "backend_of",
     "backends",
-    "error_state",
     "for_device",
     "numpy",
     "quiet",
     "register",
-    "silent",
 ]
 
 numpy = NumpyBackend()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -57,8 +58,11 @@ def _error_state() -> tuple[ContextVar[Any], Any]:
     return found[0] if found else (ContextVar("minigrad_unused"), None)
 
 
-#: In PyTorch 1 / 0 is inf without a word, so ops run with NumPy's floating-point warnings off, and
-#: the caller's np.errstate stays as it is. Setting the variable takes 0.1 us, np.errstate 0.75.
+# In PyTorch 1 / 0 is inf without a word. So warnings that NumPy raises on behalf of minigrad are
+# ignored, by a filter that knows where they come from: it costs nothing. ``quiet`` is for the rest:
+# what NumPy's own Python code warns of, and where warnings are errors. It sets the context variable
+# behind np.errstate: 0.6 us, where an addition of 16 x 16 takes 0.4 and np.errstate more.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"minigrad\b")
 error_state, silent = _error_state()
 
 

@@ -38,6 +38,7 @@ class Op:
     name: ClassVar[str] = "op"  #: the class name in snake_case, for labels and messages
     broadcasts: bool = False  #: inputs broadcast; the engine sums gradients back
     floating: ClassVar[bool] = False  #: integer inputs are first made floating, as in exp(3)
+    noisy: ClassVar[bool] = False  #: NumPy may warn from code of its own, as in mean; see backends
     view: ClassVar[bool] = False  #: the output shares the input's memory
     differentiable: bool = True  #: False: the output never carries a gradient
     reads_for: ClassVar[dict[str, int]] = {}  #: {"a": 1}: input a is read by gradient 1 alone
@@ -151,7 +152,7 @@ class Fused(Op):
     are freed together with the kept arrays.
     """
 
-    fused = True
+    fused = noisy = True
     residuals: ClassVar[tuple[str, ...]] = ()
     given: list[tuple[Any, Any] | None]  #: (shape, dtype) of each input, None for an absent one
     #: composed(xp, *inputs): the value from primitives; xp a backend, or the namespace of Tensors.

@@ -11,6 +11,8 @@ from minigrad.shapes import Shape, kept_shape, prod
 class Reduction(Op):
     """Shared by all: the axes, and how a reduced array stretches back over them."""
 
+    noisy = True
+
     def __init__(self, axes: Shape, keep: bool = False) -> None:
         self.axes, self.keepdim = axes, keep
 
