@@ -74,6 +74,10 @@ class TensorNamespace:
         return x._apply(Pad(widths, constant_values), x)
 
     @staticmethod
+    def run(op: Any, *arrays: Any) -> Any:
+        return arrays[0]._apply(op, *arrays)
+
+    @staticmethod
     def scatter_add(x: Any, index: Any, axis: int, shape: Shape) -> Any:
         return x._apply(ScatterAdd(axis, getattr(index, "array", index), shape), x)
 

@@ -210,24 +210,48 @@ for low, high in ((-0.3, 0.3), (None, 0.3), (-0.3, None)):
         same=lambda t, x, a=low, b=high: x.clamp(a, b),
         edges="all",
     )
-row(
-    "LeakyReLU",
-    lambda: ops.LeakyReLU(0.1),
-    apart(2, 3),
-    empty=Small(((0, 3),), (0, 3)),
-    scalar=Small(((),), ()),
-    oracle=lambda t, x: t.nn.functional.leaky_relu(x, 0.1),
-)
-for beta, threshold in ((1.0, 20.0), (2.0, 1.0)):
+for kind, parameters, call in (
+    ("relu6", (), lambda f, x: f.relu6(x)),
+    ("hardtanh", (-0.3, 0.5), lambda f, x: f.hardtanh(x, -0.3, 0.5)),
+    ("threshold", (-0.3, 0.7), lambda f, x: f.threshold(x, -0.3, 0.7)),
+    ("leaky_relu", (0.1,), lambda f, x: f.leaky_relu(x, 0.1)),
+    ("elu", (0.7,), lambda f, x: f.elu(x, 0.7)),
+    ("selu", (), lambda f, x: f.selu(x)),
+    ("celu", (0.5,), lambda f, x: f.celu(x, 0.5)),
+    ("gelu", (), lambda f, x: f.gelu(x)),
+    ("gelu_tanh", (), lambda f, x: f.gelu(x, approximate="tanh")),
+    ("silu", (), lambda f, x: f.silu(x)),
+    ("mish", (), lambda f, x: f.mish(x)),
+    ("softplus", (1.0, 20.0), lambda f, x: f.softplus(x)),
+    ("softplus", (2.0, 1.0), lambda f, x: f.softplus(x, 2.0, 1.0)),
+    ("softsign", (), lambda f, x: f.softsign(x)),
+    ("hardswish", (), lambda f, x: f.hardswish(x)),
+    ("hardsigmoid", (), lambda f, x: f.hardtanh(x + 3, 0.0, 6.0) / 6),
+    ("hardshrink", (0.3,), lambda f, x: f.hardshrink(x, 0.3)),
+    ("softshrink", (0.3,), lambda f, x: f.softshrink(x, 0.3)),
+    ("tanhshrink", (), lambda f, x: f.tanhshrink(x)),
+    ("logsigmoid", (), lambda f, x: f.logsigmoid(x)),
+):
     row(
-        f"Softplus-beta{beta}",
-        lambda b=beta, h=threshold: ops.Softplus(b, h),
+        f"Activation-{'-'.join(map(str, (kind, *parameters)))}",
+        lambda k=kind, p=parameters: ops.Activation(k, *p),
         distinct(2, 3),
         empty=Small(((0, 3),), (0, 3)),
         scalar=Small(((),), ()),
-        oracle=lambda t, x, b=beta, h=threshold: t.nn.functional.softplus(x, b, h),
-        edges="all",
+        oracle=lambda t, x, c=call: c(t.nn.functional, x),
+        # PyTorch: the slope of softsign at infinity is no number, 1/6 in hardsigmoid is a float32,
+        # and so is 1/alpha in celu, which 0.5 is exact for
+        edges={"softsign": "", "hardsigmoid": ""}.get(kind, "all"),
     )
+row(
+    "PReLU",
+    ops.PReLU,
+    apart(2, 3),
+    positive(3),
+    empty=Small(((0, 3), (3,)), (0, 3)),
+    scalar=Small(((), ()), ()),
+    oracle=lambda t, x, w: t.where(x > 0, x, w * x),
+)
 row(
     "Cast",
     lambda: ops.Cast(np.dtype("float32")),

@@ -92,6 +92,10 @@ class Backend(Namespace):
         """`x` in another dtype."""
         return x.astype(dtype)
 
+    def run(self, op: Any, *arrays: Array) -> Array:
+        """The value of an op within the rule of another; run on Tensors, it is recorded."""
+        return op.forward(self, *arrays)
+
     def index_add(self, x: Array, index: Any, shape: tuple[int, ...]) -> Array:
         """Zeros of ``shape`` with ``x`` added at ``index``; repeated places accumulate."""
         raise NotImplementedError

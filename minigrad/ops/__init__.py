@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minigrad.ops.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Softplus, Tanh
+from minigrad.ops.activation import Activation, LogSoftmax, PReLU, ReLU, Sigmoid, Softmax, Tanh
 from minigrad.ops.arithmetic import (
     Add,
     Div,
@@ -52,6 +52,7 @@ from minigrad.ops.shape import Concatenate, Expand, Flip, Pad, Reshape, Transpos
 
 __all__ = [
     "Abs",
+    "Activation",
     "Add",
     "Alias",
     "Amax",
@@ -83,7 +84,6 @@ __all__ = [
     "Index",
     "IndexAdd",
     "LayerNorm",
-    "LeakyReLU",
     "Linear",
     "Log",
     "Log1p",
@@ -98,6 +98,7 @@ __all__ = [
     "Neg",
     "Norm",
     "Op",
+    "PReLU",
     "Pad",
     "Pow",
     "Prod",
@@ -112,7 +113,6 @@ __all__ = [
     "Sinh",
     "Slice",
     "Softmax",
-    "Softplus",
     "Sqrt",
     "Std",
     "Sub",

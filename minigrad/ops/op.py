@@ -33,18 +33,18 @@ Array = Any
 class Op:
     """A node. Its constructor's arguments are attributes (``eps``, ``axis``) and label it."""
 
-    formula: ClassVar[str] = ""
-    vjp: ClassVar[str] = ""
-    name: ClassVar[str] = "op"  #: the class name in snake_case, for labels and messages
+    formula: str = ""
+    vjp: str = ""
+    name: str = "op"  #: the class name in snake_case, for labels and messages
     broadcasts: bool = False  #: inputs broadcast; the engine sums gradients back
-    floating: ClassVar[bool] = False  #: integer inputs are first made floating, as in exp(3)
+    floating: bool = False  #: integer inputs are first made floating, as in exp(3)
     noisy: ClassVar[bool] = False  #: NumPy may warn from code of its own, as in mean; see backends
     view: ClassVar[bool] = False  #: the output shares the input's memory
     differentiable: bool = True  #: False: the output never carries a gradient
     reads_for: ClassVar[dict[str, int]] = {}  #: {"a": 1}: input a is read by gradient 1 alone
-    reads: ClassVar[tuple[str, ...]] = ()  #: the names backward reads, from its signature
-    positions: ClassVar[tuple[int, ...]] = ()  #: which of (*inputs, y) they are
-    keep: ClassVar[Any] = None  #: picks them from the list [*inputs, y]
+    reads: tuple[str, ...] = ()  #: the names backward reads, from its signature
+    positions: tuple[int, ...] = ()  #: which of (*inputs, y) they are
+    keep: Any = None  #: picks them from the list [*inputs, y]
     droppable: ClassVar[tuple[tuple[int, int], ...]] = ()  #: reads_for, by position
     fused: ClassVar[bool] = False
     plain_rule: ClassVar[bool] = (
