@@ -802,6 +802,51 @@ for name, shape, features, affine in (
         oracle=lambda t, x, g, b, f=features: t.nn.functional.layer_norm(x, f, g, b),
         exempt=AXES,
     )
+for name, shape, groups, affine in (
+    ("images", (2, 4, 2, 1), 2, True),
+    ("instances", (2, 2, 3), 2, True),
+    ("rows", (2, 6), 2, False),
+    ("whole", (1, 2, 2, 2), 1, True),
+):
+    vectors = (real(shape[1]), real(shape[1])) if affine else (None, None)
+    none = (0, *shape[1:])
+    row(
+        f"GroupNorm-{name}",
+        lambda g=groups: ops.GroupNorm(g),
+        real(*shape),
+        *vectors,
+        empty=Small((none, None, None), none),
+        oracle=lambda t, x, g, b, n=groups: t.nn.functional.group_norm(x, n, g, b),
+        exempt=AXES,
+    )
+for name, shape, features, affine in (
+    ("rows", (2, 3), (3,), True),
+    ("images", (2, 2, 3), (2, 3), True),
+    ("plain", (3,), (3,), False),
+):
+    none = (0, *shape[1:])
+    row(
+        f"RMSNorm-{name}",
+        lambda f=features: ops.RMSNorm(f, 1e-3),
+        real(*shape),
+        real(*features) if affine else None,
+        empty=Small((none, None), none) if affine else None,
+        oracle=lambda t, x, g, f=features: t.nn.functional.rms_norm(x, f, g, 1e-3),
+        exempt={**AXES, **({} if affine else EMPTY)},
+    )
+for name, shape, options in (
+    ("odd", (2, 4, 2), (3, 0.5, 0.75, 1.0)),
+    ("even", (1, 3, 2, 2), (2, 1.5, 0.5, 2.0)),
+    ("wide", (2, 3, 1), (9, 2.0, 1.0, 0.5)),
+):
+    row(
+        f"LocalResponseNorm-{name}",
+        lambda o=options: ops.LocalResponseNorm(*o),
+        real(*shape),
+        empty=Small(((0, *shape[1:]),), (0, *shape[1:])),
+        oracle=lambda t, x, o=options: t.nn.functional.local_response_norm(x, *o),
+        exempt=AXES,
+    )
 for axis in (0, 1):
     for cls, call in (
         (ops.Softmax, lambda t, x, a: x.softmax(a)),

@@ -233,7 +233,18 @@ def test_cross_entropy_stays_finite_where_softmax_rounds_to_zero():
     [
         (lambda **o: nn.BatchNorm1d(3, **o), (6, 3)),
         (lambda **o: nn.BatchNorm2d(3, **o), (2, 3, 4, 5)),
+        (lambda **o: nn.BatchNorm3d(3, **o), (2, 3, 2, 2, 2)),
         (lambda **o: nn.LayerNorm((3, 4), **o), (5, 3, 4)),
+        (lambda **o: nn.InstanceNorm1d(3, affine=True, track_running_stats=True, **o), (2, 3, 4)),
+        (lambda **o: nn.InstanceNorm2d(3, **o), (3, 4, 5)),
+        (lambda **o: nn.GroupNorm(2, 4, **o), (2, 4, 5)),
+        (lambda **o: nn.RMSNorm((3, 4), **o), (5, 3, 4)),
+        (lambda **o: nn.LocalResponseNorm(3, alpha=0.5, **o), (2, 4, 3)),
+        (lambda **o: nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2, **o), (2, 4, 7)),
+        (lambda **o: nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, 2, **o), (4, 7)),
+        (lambda **o: nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, **o), (2, 4, 3, 4)),
+        (lambda **o: nn.Unfold(2, padding=1, **o), (2, 4, 3, 4)),
+        (lambda **o: nn.Fold((3, 4), 2, stride=(1, 2), **o), (2, 8, 4)),
         (lambda **o: nn.Linear(4, 2, **o), (3, 4)),
         (lambda **o: nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, **o), (2, 4, 7, 6)),
     ],
@@ -260,6 +271,52 @@ def test_batch_norm_of_a_large_mean_keeps_its_digits():
     for fused in (True, False):
         y = nn.BatchNorm1d(4, fused=fused)(mg.tensor(x))
         assert np.abs(y.detach().numpy() - exact).max() < 1e-2
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("make", "shape", "axes"),
+    [
+        (lambda **o: nn.LayerNorm(256, **o), (4, 256), (1,)),
+        (lambda **o: nn.GroupNorm(2, 8, **o), (3, 8, 64), None),
+        (lambda **o: nn.InstanceNorm1d(4, **o), (3, 4, 256), (2,)),
+        (lambda **o: nn.InstanceNorm2d(4, **o), (3, 4, 16, 16), (2, 3)),
+        (lambda **o: nn.BatchNorm3d(4, **o), (3, 4, 4, 4, 8), (0, 2, 3, 4)),
+    ],
+)
+def test_norms_of_a_large_mean_keep_their_digits(make, shape, axes, fused):
+    x = (rng.standard_normal(shape) + 1e4).astype(np.float32)
+    exact = x.astype(np.float64)
+    if axes is None:  # two groups of channels
+        exact, axes = exact.reshape(3, 2, -1), (2,)
+    exact = exact - exact.mean(axes, keepdims=True)
+    exact = exact / np.sqrt((exact * exact).mean(axes, keepdims=True) + 1e-5)
+    y = make(fused=fused)(mg.tensor(x)).detach().numpy()
+    assert np.abs(y - exact.reshape(shape)).max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("make", "axes"),
+    [
+        (lambda: nn.GroupNorm(1, 2), (1, 2)),
+        (lambda: nn.InstanceNorm1d(2), (2,)),
+        (lambda: nn.RMSNorm(512), None),
+        (lambda: nn.LocalResponseNorm(1, alpha=1.0, beta=0.5, k=0.0), ()),
+    ],
+)
+def test_norms_of_float16_are_computed_in_float32(make, axes):
+    x = (rng.choice([-1, 1], (3, 2, 512)) * rng.uniform(150, 600, (3, 2, 512))).astype(np.float16)
+    y = make().half()(mg.tensor(x))
+    assert y.dtype == mg.float16
+    wide = x.astype(np.float64)
+    if axes is None:
+        exact = wide / np.sqrt((wide * wide).mean(-1, keepdims=True))
+    elif not axes:
+        exact = np.sign(wide)
+    else:
+        exact = wide - wide.mean(axes, keepdims=True)
+        exact = exact / exact.std(axes, keepdims=True)
+    assert np.abs(y.detach().numpy() - exact).max() < 1e-2
 
 
 def test_float16_statistics_are_computed_in_float32():

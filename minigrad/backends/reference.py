@@ -455,6 +455,121 @@ class Reference(Backend):
             dx = dx.astype(x.dtype, copy=False)
         return dx, dgamma, dbeta
 
+    def group_norm(
+        self, x: Array, gamma: Array | None, beta: Array | None, groups: int, eps: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """y = gamma (x - mean) / sqrt(var + eps) + beta, statistics of each sample's groups.
+
+        Shapes: x (N, C, ...), gamma, beta (C,), mean, var, inv_std (N, groups).
+        Returns y, mean, var (biased) and inv_std.
+        Source: Wu and He (2018), arXiv:1803.08494, eq. 1 to 3 and 7.
+        """
+        centered, mean, var = self.moments(self._wide(self._in_groups(x, groups)), (2,))
+        inv_std = 1.0 / self.sqrt(var + eps)
+        x_hat = (centered * inv_std).reshape(x.shape)
+        y = self._scale_shift(x_hat, gamma, beta, (1, -1) + (1,) * (x.ndim - 2))
+        return y.astype(x.dtype, copy=False), mean[..., 0], var[..., 0], inv_std[..., 0]
+
+    def group_norm_backward(
+        self,
+        grad: Array,
+        x: Array,
+        gamma: Array | None,
+        mean: Array,
+        inv_std: Array,
+        groups: int,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """As layer_norm_backward, over the values of a group; gamma is inside the means."""
+        batch, channels = (0, *range(2, x.ndim)), (1, -1) + (1,) * (x.ndim - 2)
+        wide, inv_std = self._wide(grad), inv_std[..., None]
+        x_hat = (self._wide(self._in_groups(x, groups)) - mean[..., None]) * inv_std
+        dgamma = dbeta = dx = None
+        like = x if gamma is None else gamma
+        if needs[1]:
+            dgamma = (wide * x_hat.reshape(x.shape)).sum(axis=batch).astype(like.dtype, copy=False)
+        if needs[2]:
+            dbeta = wide.sum(axis=batch).astype(like.dtype, copy=False)
+        if needs[0]:
+            dx_hat = wide if gamma is None else wide * gamma.reshape(channels)
+            dx_hat = self._in_groups(dx_hat, groups)
+            dx = inv_std * (
+                dx_hat
+                - dx_hat.mean(axis=2, keepdims=True)
+                - x_hat * (dx_hat * x_hat).mean(axis=2, keepdims=True)
+            )
+            dx = dx.reshape(x.shape).astype(x.dtype, copy=False)
+        return dx, dgamma, dbeta
+
+    def _in_groups(self, x: Array, groups: int) -> Array:
+        """(N, C, ...) as (N, groups, values of a group)."""
+        return x.reshape(x.shape[0], groups, prod(x.shape[1:]) // groups)
+
+    def rms_norm(
+        self, x: Array, gamma: Array | None, axes: tuple[int, ...], eps: float
+    ) -> tuple[Array, Array]:
+        """y = gamma x / sqrt(mean x^2 + eps), the mean over the last axes; and 1 / that root.
+
+        Source: Zhang and Sennrich (2019), arXiv:1910.07467, eq. 4.
+        """
+        wide = self._wide(x)
+        inv_rms = 1.0 / self.sqrt((wide * wide).mean(axis=axes, keepdims=True) + eps)
+        y = self._scale_shift(wide * inv_rms, gamma, None, None)
+        return y.astype(x.dtype, copy=False), inv_rms
+
+    def rms_norm_backward(
+        self,
+        grad: Array,
+        x: Array,
+        gamma: Array | None,
+        inv_rms: Array,
+        axes: tuple[int, ...],
+        needs: tuple[bool, bool],
+    ) -> tuple[Array | None, Array | None]:
+        """dx = (g - x_hat mean(g x_hat)) / rms with g = gamma dy."""
+        wide, x_hat = self._wide(grad), self._wide(x) * inv_rms
+        dgamma = dx = None
+        if needs[1]:
+            batch = tuple(i for i in range(x.ndim) if i not in axes)
+            like = x if gamma is None else gamma
+            dgamma = (wide * x_hat).sum(axis=batch).astype(like.dtype, copy=False)
+        if needs[0]:
+            dx_hat = wide if gamma is None else wide * gamma
+            dx = inv_rms * (dx_hat - x_hat * (dx_hat * x_hat).mean(axis=axes, keepdims=True))
+            dx = dx.astype(x.dtype, copy=False)
+        return dx, dgamma
+
+    def local_response_norm(
+        self, x: Array, size: int, alpha: float, beta: float, k: float
+    ) -> Array:
+        """y = x / (k + alpha / size sum of x^2 over ``size`` neighbouring channels)^beta.
+
+        Source: Krizhevsky, Sutskever, Hinton (2012), section 3.3.
+        """
+        wide = self._wide(x)
+        scale = k + (alpha / size) * self._neighbours(wide * wide, size // 2, (size - 1) // 2)
+        return (wide / scale**beta).astype(x.dtype, copy=False)
+
+    def local_response_norm_backward(
+        self, grad: Array, x: Array, size: int, alpha: float, beta: float, k: float
+    ) -> Array:
+        """Each channel is in the windows of its neighbours: the window of the sum is mirrored."""
+        wide, dy = self._wide(x), self._wide(grad)
+        before, after = size // 2, (size - 1) // 2
+        scale = k + (alpha / size) * self._neighbours(wide * wide, before, after)
+        shrunk = dy / scale**beta
+        shares = self._neighbours(shrunk * wide / scale, after, before)
+        return (shrunk - (2 * alpha * beta / size) * wide * shares).astype(x.dtype, copy=False)
+
+    def _neighbours(self, x: Array, before: int, after: int) -> Array:
+        """The sum over channels c - before to c + after, at every c; zeros beyond the ends."""
+        y, channels = self.zeros(x.shape, dtype=x.dtype), x.shape[1]
+        for shift in range(-before, after + 1):
+            start, stop = max(-shift, 0), min(channels, channels - shift)
+            if start < stop:
+                y[:, start:stop] += x[:, start + shift : stop + shift]
+        return y
+
     def _wide(self, x: Array) -> Array:
         """float16 as float32, in which statistics are computed; anything else as it is."""
         return x.astype("float32") if x.dtype == "float16" else x

@@ -44,7 +44,14 @@ from minigrad.ops.elementwise import (
 from minigrad.ops.index import Gather, Index, IndexAdd, ScatterAdd, SetItem, Slice
 from minigrad.ops.loss import CrossEntropy
 from minigrad.ops.matmul import Einsum, Linear, MatMul
-from minigrad.ops.norm import BatchNorm, BatchNormInference, LayerNorm
+from minigrad.ops.norm import (
+    BatchNorm,
+    BatchNormInference,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from minigrad.ops.op import Fused, Op
 from minigrad.ops.pool import AvgPool2d, MaxPool2d
 from minigrad.ops.reduce import Amax, Amin, CumSum, LogSumExp, Mean, Norm, Prod, Std, Sum, Var
@@ -81,10 +88,12 @@ __all__ = [
     "Fold",
     "Fused",
     "Gather",
+    "GroupNorm",
     "Index",
     "IndexAdd",
     "LayerNorm",
     "Linear",
+    "LocalResponseNorm",
     "Log",
     "Log1p",
     "LogSoftmax",
@@ -102,6 +111,7 @@ __all__ = [
     "Pad",
     "Pow",
     "Prod",
+    "RMSNorm",
     "ReLU",
     "Remainder",
     "Reshape",

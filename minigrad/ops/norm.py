@@ -121,6 +121,104 @@ class LayerNorm(Fused):
         return _scale_shift(centered / xp.sqrt(var + self.eps), gamma, beta, None)
 
 
+class GroupNorm(Fused):
+    """Group normalization: a sample's channels in groups, each by its own statistics.
+
+    One group is a LayerNorm over (C, ...) with γ and β per channel, C groups an InstanceNorm.
+    Shapes: x (N, C, ...), gamma and beta (C,) or None, y as x. ``mean`` and ``var`` (biased),
+    (N, groups), can be read off the op afterwards.
+    Source: Wu and He (2018), arXiv:1803.08494, eq. 1 to 3 and 7.
+    """
+
+    formula = "y = γ (x - μ) / √(σ² + ε) + β,  per sample and group"
+    vjp = "dx = 1/σ (g - mean g - x̂ · mean(g · x̂)) with g = γ dy,  dγ = Σ dy · x̂,  dβ = Σ dy"
+    residuals = ("mean", "inv_std", "var")
+
+    def __init__(self, groups: int, eps: float = 1e-5) -> None:
+        self.groups, self.eps = groups, eps
+
+    def forward(self, xp: Any, x: Any, gamma: Any, beta: Any) -> Any:
+        y, self.mean, self.var, self.inv_std = xp.group_norm(x, gamma, beta, self.groups, self.eps)
+        return y
+
+    def backward(self, xp: Any, grad: Any, x: Any, gamma: Any) -> Any:
+        needs = tuple(e is not None for e in self.inputs)
+        return xp.group_norm_backward(grad, x, gamma, self.mean, self.inv_std, self.groups, needs)
+
+    def composed(self, xp: Any, x: Any, gamma: Any, beta: Any) -> Any:
+        n, features = x.shape[0], prod(x.shape[1:]) // self.groups
+        rows = x.reshape(n, self.groups, features)
+        centered = rows - rows.mean(axis=2, keepdims=True)
+        var = (centered * centered).mean(axis=2, keepdims=True)
+        self.mean, self.var = (rows - centered)[..., 0], var[..., 0]
+        y = (centered / xp.sqrt(var + self.eps)).reshape(x.shape)
+        return _scale_shift(y, gamma, beta, (1, -1) + (1,) * (x.ndim - 2))
+
+
+class RMSNorm(Fused):
+    """Division by the root mean square of a sample's features; no mean is taken off.
+
+    Shapes: x (..., *shape), gamma ``shape`` or None, y as x.
+    Source: Zhang and Sennrich (2019), arXiv:1910.07467, eq. 4.
+    """
+
+    formula = "y = γ x / √(mean x² + ε)"
+    vjp = "dx = 1/r (g - x̂ · mean(g · x̂)) with g = γ dy, r = √(mean x² + ε),  dγ = Σ dy · x̂"
+    residuals = ("inv_rms",)
+
+    def __init__(self, shape: Shape, eps: float) -> None:
+        self.shape_normalized, self.eps = shape, eps
+
+    def attributes(self) -> dict[str, Any]:
+        return {"normalized_shape": self.shape_normalized, "eps": self.eps}
+
+    def axes(self, x: Any) -> Shape:
+        return tuple(range(x.ndim - len(self.shape_normalized), x.ndim))
+
+    def forward(self, xp: Any, x: Any, gamma: Any) -> Any:
+        y, self.inv_rms = xp.rms_norm(x, gamma, self.axes(x), self.eps)
+        return y
+
+    def backward(self, xp: Any, grad: Any, x: Any, gamma: Any) -> Any:
+        needs = tuple(e is not None for e in self.inputs)
+        return xp.rms_norm_backward(grad, x, gamma, self.inv_rms, self.axes(x), needs)
+
+    def composed(self, xp: Any, x: Any, gamma: Any) -> Any:
+        square = (x * x).mean(axis=self.axes(x), keepdims=True)
+        return _scale_shift(x / xp.sqrt(square + self.eps), gamma, None, None)
+
+
+class LocalResponseNorm(Fused):
+    """Division by what the neighbouring channels say at the same place.
+
+    The window of channel c is c - size // 2 to c + (size - 1) // 2; beyond the ends stand zeros.
+    Shapes: x and y (N, C, ...).
+    Source: Krizhevsky, Sutskever, Hinton (2012), section 3.3; there α is not divided by n.
+    """
+
+    formula = "y = x / d^β,  d = k + α/n Σ x² over n neighbouring channels"
+    vjp = "dx = dy / d^β - 2 α β / n · x · Σ dy · x / d^(β+1) over those it is a neighbour of"
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (xp.local_response_norm_backward(grad, x, self.size, self.alpha, self.beta, self.k),)
+
+    def composed(self, xp: Any, x: Any) -> Any:
+        before, channels = self.size // 2, x.shape[1]
+        widths = ((0, 0), (before, (self.size - 1) // 2), *((0, 0),) * (x.ndim - 2))
+        squares = xp.pad(x * x, widths)
+        total: Any = None
+        for i in range(self.size):
+            part = squares[:, i : i + channels]
+            total = part if total is None else total + part
+        return x / (total * (self.alpha / self.size) + self.k) ** self.beta
+
+
 def _scale_shift(x_hat: Any, gamma: Any, beta: Any, shape: Any) -> Any:
     if gamma is not None:
         x_hat = x_hat * (gamma.reshape(shape) if shape else gamma)

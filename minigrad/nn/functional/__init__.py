@@ -48,7 +48,14 @@ from minigrad.nn.functional.loss import (
     mse_loss,
     nll_loss,
 )
-from minigrad.nn.functional.norm import batch_norm, layer_norm
+from minigrad.nn.functional.norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
 from minigrad.nn.functional.padding import pad
 from minigrad.nn.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
@@ -70,14 +77,17 @@ __all__ = [
     "fold",
     "gelu",
     "glu",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "instance_norm",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "max_pool2d",
@@ -89,6 +99,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "scaled_dot_product_attention",
     "selu",
     "sigmoid",

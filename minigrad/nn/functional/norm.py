@@ -1,15 +1,17 @@
-"""Normalization: statistics of a batch, of a sample, or given ones."""
+"""Normalization: statistics of a batch, of a sample, of its groups, or given ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from minigrad import ops
 from minigrad.engine import changed
-from minigrad.errors import ShapeError
+from minigrad.errors import DtypeError, ShapeError
 from minigrad.nn.functional.fused import run
-from minigrad.shapes import prod
+from minigrad.shapes import Shape, prod
 from minigrad.tensor import Tensor
 
 
@@ -104,3 +106,180 @@ def layer_norm(
         if t is not None and t.shape != shape:
             raise ShapeError(f"layer_norm needs {name} of shape {shape}, got {t.shape}.")
     return run(ops.LayerNorm(shape, eps), fused, input, weight, bias)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    fused: bool = True,
+) -> Tensor:
+    """y = γ (x - μ) / √(σ² + ε) + β, with μ and σ² of each sample's ``num_groups`` of channels.
+
+    Shapes: input (N, C, ...), weight and bias (C,).
+    Raises:
+        ValueError: one value in each group: its variance is 0, and y would be β.
+    Source: Wu and He (2018), arXiv:1803.08494.
+    """
+    if input.ndim < 2:
+        raise ShapeError(f"group_norm expects (N, C, ...), got {input.shape}.")
+    channels = input.shape[1]
+    if num_groups < 1 or channels % num_groups:
+        raise ShapeError(
+            f"group_norm expects channels in {num_groups} equal groups, got {channels} of them in "
+            f"{input.shape}; choose num_groups among the divisors of {channels}."
+        )
+    _check_vectors("group_norm", input.shape, (channels,), weight=weight, bias=bias)
+    if prod(input.shape) == num_groups:
+        raise ValueError(
+            f"group_norm needs more than one value per group, got {input.shape} in {num_groups} "
+            "groups; use fewer groups."
+        )
+    if not prod(input.shape):
+        return _nothing(input, weight, bias)
+    return run(ops.GroupNorm(num_groups, eps), fused, input, weight, bias)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    fused: bool = True,
+) -> Tensor:
+    """y = γ (x - μ) / √(σ² + ε) + β, with μ and σ² of each sample's channels: groups of one.
+
+    With ``use_input_stats``, running estimates that are given move towards the mean of the samples'
+    statistics (the variances *unbiased*), in place; otherwise they are μ and σ².
+
+    Shapes: input (N, C, ...), everything else (C,).
+    Args:
+        momentum: weight of the **new** batch.
+    Raises:
+        ValueError: one value per channel of a sample: its variance is 0, and y would be β.
+    Source: Ulyanov, Vedaldi, Lempitsky (2016), arXiv:1607.08022, eq. 5.
+    """
+    if input.ndim < 3:
+        raise ShapeError(
+            f"instance_norm expects (N, C, L, ...), got {input.shape}; an axis to average is "
+            "missing."
+        )
+    channels, places = input.shape[1], prod(input.shape[2:])
+    _check_vectors(
+        "instance_norm",
+        input.shape,
+        (channels,),
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        bias=bias,
+    )
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ShapeError(
+                "instance_norm expects running_mean and running_var with use_input_stats=False, "
+                "got None; pass them, or use_input_stats=True."
+            )
+        op: Any = ops.BatchNormInference(eps)
+        return run(op, fused, input, weight, bias, running_mean.detach(), running_var.detach())
+    if places == 1:
+        raise ValueError(
+            f"instance_norm needs more than one value per channel of a sample, got {input.shape}; "
+            "use a larger image."
+        )
+    if not prod(input.shape):
+        return _nothing(input, weight, bias)
+    op = ops.GroupNorm(channels, eps)
+    y = run(op, fused, input, weight, bias)
+    for running, of_samples, correction in (
+        (running_mean, op.mean, 1.0),
+        (running_var, op.var, places / (places - 1)),
+    ):
+        if running is not None:
+            batch = getattr(of_samples, "array", of_samples).mean(axis=0)
+            estimate = running.array
+            estimate *= 1 - momentum
+            estimate += (momentum * correction) * batch
+            changed(estimate)
+    return y
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+    *,
+    fused: bool = True,
+) -> Tensor:
+    """y = γ x / √(mean x² + ε), the mean of each sample over its last axes.
+
+    Shapes: input (..., *normalized_shape), weight ``normalized_shape``.
+    Args:
+        eps: None: the spacing of floating-point numbers at 1, in the dtype that is computed in.
+    Source: Zhang and Sennrich (2019), arXiv:1910.07467, eq. 4 (without ε there).
+    """
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape:
+        raise ShapeError("rms_norm needs a normalized_shape of at least one axis, got ().")
+    if input.ndim < len(shape) or input.shape[input.ndim - len(shape) :] != shape:
+        raise ShapeError(
+            f"rms_norm over {shape} expects (..., {', '.join(map(str, shape))}), got {input.shape}."
+        )
+    _check_vectors("rms_norm", input.shape, shape, weight=weight)
+    if input.dtype.kind != "f":
+        raise DtypeError(f"rms_norm expects floating values, got {input.dtype}; use x.float().")
+    if eps is None:
+        eps = float(np.finfo("float32" if input.dtype == "float16" else input.dtype).eps)
+    return run(ops.RMSNorm(shape, eps), fused, input, weight)
+
+
+def local_response_norm(
+    input: Tensor,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    fused: bool = True,
+) -> Tensor:
+    """y = x / (k + α/n Σ x²)^β, the sum over n = ``size`` neighbouring channels.
+
+    The window of channel c is c - n // 2 to c + (n - 1) // 2; beyond the ends stand zeros.
+
+    Shapes: input (N, C, ...), at least three axes.
+    Source: Krizhevsky, Sutskever, Hinton (2012), "ImageNet Classification with Deep Convolutional
+    Neural Networks", section 3.3.
+    Differs: the paper does not divide α by n (its α = 10⁻⁴ with n = 5 is 5 · 10⁻⁴ here), takes
+    n // 2 neighbours on *both* sides, and k = 2.
+    """
+    if input.ndim < 3:
+        raise ShapeError(
+            f"local_response_norm expects (N, C, ...) of at least three axes, got {input.shape}; "
+            "x.unsqueeze(-1) adds one."
+        )
+    if size < 1:
+        raise ShapeError(f"local_response_norm needs a size of at least 1, got {size}.")
+    return run(ops.LocalResponseNorm(size, alpha, beta, k), fused, input)
+
+
+def _check_vectors(name: str, came: Shape, shape: Shape, **vectors: Tensor | None) -> None:
+    for what, t in vectors.items():
+        if t is not None and t.shape != shape:
+            raise ShapeError(f"{name} of {came} needs {what} of shape {shape}, got {t.shape}.")
+
+
+def _nothing(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """The empty result, with a graph: parameters get zeros for a gradient."""
+    wide = (-1,) + (1,) * (input.ndim - 2)
+    y = input * 1.0
+    y = y if weight is None else y * weight.reshape(wide)
+    return y if bias is None else y + bias.reshape(wide)
