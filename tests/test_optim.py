@@ -13,9 +13,39 @@ from minigrad import Tensor, no_grad
 from minigrad.backends import Reference
 from minigrad.errors import DtypeError, GraphError, ShapeError
 from minigrad.nn import Parameter
-from minigrad.optim import SGD, Adam, AdamW, Momentum, Optimizer, RMSprop
+from minigrad.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Momentum,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
 
-OPTIMIZERS = {"SGD": SGD, "Momentum": Momentum, "RMSprop": RMSprop, "Adam": Adam, "AdamW": AdamW}
+OPTIMIZERS = {
+    kind.__name__: kind
+    for kind in (
+        SGD,
+        Momentum,
+        RMSprop,
+        Adam,
+        AdamW,
+        Adagrad,
+        Adadelta,
+        Adamax,
+        NAdam,
+        RAdam,
+    )
+}
+OF_PYTORCH = [name for name in OPTIMIZERS if name != "Momentum"]
+
+#: Settings that PyTorch lacks.
+OURS = {"eps_inside_sqrt"}
 
 #: Every setting that keeps a state of its own or takes a branch of its own.
 SETTINGS = [
@@ -29,6 +59,13 @@ SETTINGS = [
     ("Adam", {"lr": 0.1, "weight_decay": 0.1}),
     ("Adam", {"lr": 0.1, "amsgrad": True}),
     ("AdamW", {"lr": 0.1, "weight_decay": 0.1}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.5}),
+    ("Adadelta", {"lr": 0.5, "weight_decay": 0.1}),
+    ("Adamax", {"lr": 0.1, "weight_decay": 0.1}),
+    ("NAdam", {"lr": 0.1, "weight_decay": 0.1}),
+    ("NAdam", {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {"lr": 0.1, "weight_decay": 0.1}),
+    ("RAdam", {"lr": 0.1, "betas": (0.9, 0.9), "decoupled_weight_decay": True}),
 ]
 
 
@@ -74,6 +111,54 @@ PARITY = [
         ("AdamW", settings)
         for settings in grid(
             weight_decay=(0, 0.01, 0.1), amsgrad=(False, True), maximize=(False, True)
+        )
+    ],
+    *[
+        ("Adagrad", settings)
+        for settings in grid(
+            lr_decay=(0, 0.1),
+            weight_decay=(0, 0.1),
+            initial_accumulator_value=(0, 0.5),
+            eps=(1e-10, 1e-2),
+            maximize=(False, True),
+        )
+    ],
+    *[
+        ("Adadelta", settings)
+        for settings in grid(
+            rho=(0.9, 0.5, 1.0),
+            eps=(1e-6, 1e-2),
+            weight_decay=(0, 0.1),
+            maximize=(False, True),
+        )
+    ],
+    *[
+        ("Adamax", settings)
+        for settings in grid(
+            betas=((0.9, 0.999), (0.5, 0.9), (0, 0)),
+            eps=(1e-8, 1e-2),
+            weight_decay=(0, 0.1),
+            maximize=(False, True),
+        )
+    ],
+    *[
+        ("NAdam", settings)
+        for settings in grid(
+            betas=((0.9, 0.999), (0.5, 0.9), (0, 0.9)),
+            weight_decay=(0, 0.1),
+            momentum_decay=(0.004, 0, 0.1),
+            decoupled_weight_decay=(False, True),
+            maximize=(False, True),
+        )
+    ],
+    *[
+        ("RAdam", settings)
+        for settings in grid(
+            betas=((0.9, 0.999), (0.5, 0.9), (0, 0.5)),
+            eps=(1e-8, 1e-2),
+            weight_decay=(0, 0.1),
+            decoupled_weight_decay=(False, True),
+            maximize=(False, True),
         )
     ],
 ]
@@ -157,12 +242,14 @@ def test_100_steps_as_pytorch(name, settings):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", OF_PYTORCH)
 def test_defaults_are_pytorchs(name):
     torch = pytest.importorskip("torch")
     theirs = getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(1))]).defaults
     ours = OPTIMIZERS[name](leaves()).defaults
-    assert ours == {k: theirs[k] for k in ours}
+    assert {k: v for k, v in ours.items() if k not in OURS} == {
+        k: theirs[k] for k in ours if k not in OURS
+    }
     assert set(theirs) - set(ours) <= {"foreach", "fused", "capturable", "differentiable"}
 
 
@@ -203,13 +290,14 @@ def test_state_dicts_of_pytorch_are_read_and_written(name, settings):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", OF_PYTORCH)
 def test_repr_has_pytorchs_layout(name):
     torch = pytest.importorskip("torch")
     theirs = repr(getattr(torch.optim, name)([torch.nn.Parameter(torch.zeros(1))]))
     only_there = ("foreach", "fused", "capturable", "differentiable")
     lines = [x for x in theirs.split("\n") if not x.strip().startswith(only_there)]
-    assert repr(OPTIMIZERS[name](leaves())).split("\n") == lines
+    ours = repr(OPTIMIZERS[name](leaves())).split("\n")
+    assert [x for x in ours if x.split(":")[0].strip() not in OURS] == lines
 
 
 @pytest.mark.parity
@@ -249,6 +337,11 @@ def test_lower_precision_stays_near_pytorchs_float64(name, settings, dtype):
         ("Adam", {"lr": 0.1}, 1000),
         ("Adam", {"lr": 0.1, "amsgrad": True}, 3000),
         ("AdamW", {"lr": 0.1, "weight_decay": 0}, 1000),
+        ("Adagrad", {"lr": 1.0}, 1000),
+        ("Adadelta", {}, 6000),
+        ("Adamax", {"lr": 0.1}, 1000),
+        ("NAdam", {"lr": 0.1}, 1000),
+        ("RAdam", {"lr": 0.1}, 1000),
     ],
     ids=str,
 )
@@ -275,6 +368,95 @@ def test_first_step_of_rmsprop_is_lr_over_root_of_one_minus_alpha():
     w.grad = Tensor([3.0, -1e-3], dtype="float64")
     RMSprop([w], lr=0.1, alpha=0.99, eps=0).step()
     np.testing.assert_allclose(w.detach().numpy(), [-1.0, 1.0])
+
+
+def alone(kind, grads, start=0.0, **settings):
+    """One float64 weight after the gradients given, and after each of them."""
+    w = Parameter(Tensor(start, dtype="float64"))
+    optimizer, path = kind([w], **settings), []
+    for g in grads:
+        w.grad = Tensor(float(g), dtype="float64")
+        optimizer.step()
+        path.append(w.item())
+    return path
+
+
+def test_adagrad_with_equal_gradients_steps_as_lr_over_root_t():
+    path = alone(Adagrad, [3.0] * 50, lr=0.1, eps=0)
+    np.testing.assert_allclose(path, -0.1 * np.cumsum(1 / np.sqrt(np.arange(1, 51))))
+    path = alone(Adagrad, [3.0] * 50, lr=0.1, eps=0, lr_decay=0.5)
+    t = np.arange(1, 51)
+    np.testing.assert_allclose(path, -0.1 * np.cumsum(1 / np.sqrt(t) / (1 + 0.5 * (t - 1))))
+    first = alone(Adagrad, [3.0], lr=0.1, eps=0, initial_accumulator_value=16.0)[0]
+    assert first == pytest.approx(-0.1 * 3 / 5)
+
+
+def test_the_first_step_of_adadelta_comes_from_eps():
+    eps, rho = 1e-4, 0.75
+    (first,) = alone(Adadelta, [3.0], eps=eps, rho=rho)
+    assert first == pytest.approx(-3 * (eps / ((1 - rho) * 9 + eps)) ** 0.5)
+    (far,) = alone(Adadelta, [3e6], eps=eps, rho=rho)  # whatever the size of the gradient
+    assert far == pytest.approx(-((eps / (1 - rho)) ** 0.5))
+
+
+def test_adamax_never_steps_farther_than_lr_while_gradients_keep_their_sign():
+    grads = np.abs(np.random.default_rng(0).standard_normal(200)) + 0.01
+    steps = np.diff([0.0, *alone(Adamax, grads, lr=0.1)])
+    assert (np.abs(steps) <= 0.1 + 1e-12).all()
+    np.testing.assert_allclose(np.diff([0.0, *alone(Adamax, [2.0] * 20, lr=0.1, eps=0)]), -0.1)
+    (step,) = alone(Adamax, [1.0], lr=0.1, eps=1.0)  # eps stands in the maximum
+    assert step == pytest.approx(-0.05)
+
+
+def test_nadam_without_momentum_is_adam_without_momentum():
+    grads = np.random.default_rng(0).standard_normal(50)
+    nadam = alone(NAdam, grads, lr=0.1, betas=(0, 0.99))
+    np.testing.assert_allclose(nadam, alone(Adam, grads, lr=0.1, betas=(0, 0.99)), rtol=1e-12)
+
+
+def test_nadam_first_step():
+    (step,) = alone(NAdam, [7.0], lr=0.1, eps=0)
+    mu, mu_next = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (1, 2))
+    assert step == pytest.approx(-0.1 * (1 + 0.1 * mu_next / (1 - mu * mu_next)), rel=1e-6)
+
+
+def test_radam_begins_as_momentum_and_ends_as_adam():
+    grads = np.full(6, 3.0)
+    steps = np.diff([0.0, *alone(RAdam, grads, lr=0.1)])
+    np.testing.assert_allclose(steps[:5], -0.3)  # rho_t <= 5: lr m_hat
+    assert abs(steps[5]) < 0.01  # rho_6 = 5.99: now rectified, r = 0.03
+    long = np.random.default_rng(0).standard_normal(3000)
+    settings = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 0}
+    ours, adam = (np.diff(alone(kind, long, **settings)) for kind in (RAdam, Adam))
+    np.testing.assert_allclose(ours[-1000:], adam[-1000:], rtol=1e-6)
+
+
+def test_rmsprop_with_eps_inside_the_root():
+    # Keras: v <- rho v + (1 - rho) g^2;  w <- w - lr g / sqrt(v + eps)
+    grads, w, v = [3.0, -1.0, 0.5, 1e-4], 0.0, 0.0
+    expected = []
+    for g in grads:
+        v = 0.9 * v + 0.1 * g * g
+        w -= 0.1 * g / (v + 1e-2) ** 0.5
+        expected.append(w)
+    settings = {"lr": 0.1, "alpha": 0.9, "eps": 1e-2}
+    path = alone(RMSprop, grads, eps_inside_sqrt=True, **settings)
+    np.testing.assert_allclose(path, expected, rtol=1e-12)
+    # Graves (2013): the centered form
+    w, v, m, expected = 0.0, 0.0, 0.0, []
+    for g in grads:
+        v, m = 0.9 * v + 0.1 * g * g, 0.9 * m + 0.1 * g
+        w -= 0.1 * g / (v - m * m + 1e-2) ** 0.5
+        expected.append(w)
+    path = alone(RMSprop, grads, eps_inside_sqrt=True, centered=True, **settings)
+    np.testing.assert_allclose(path, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_eps_acts_inside_the_root_like_its_root_outside(inside):
+    eps = 1e-8 if inside else 1e-4
+    (step,) = alone(RMSprop, [1e-12], lr=1.0, eps=eps, eps_inside_sqrt=inside)
+    assert step == pytest.approx(-1e-12 / 1e-4, rel=1e-6)
 
 
 def test_eps_stands_outside_the_corrected_root():
@@ -685,6 +867,17 @@ def test_wrong_parameters(params, error, match):
         ("Adam", {"betas": (0.9, -0.1)}, ValueError, r"betas\[1\]"),
         ("Adam", {"betas": 0.9}, ValueError, "a pair"),
         ("AdamW", {"eps": -1}, ValueError, "eps"),
+        ("Adagrad", {"lr_decay": -1}, ValueError, "lr_decay must be at least 0"),
+        ("Adagrad", {"initial_accumulator_value": -1}, ValueError, "initial_accumulator_value"),
+        ("Adagrad", {"eps": "small"}, TypeError, "eps must be a number, got 'small'"),
+        ("Adadelta", {"rho": 1.1}, ValueError, "rho must be at least 0 and at most 1, got 1.1"),
+        ("Adadelta", {"eps": -1}, ValueError, "eps"),
+        ("Adamax", {"betas": (0.9, 1.0)}, ValueError, r"betas\[1\]"),
+        ("Adamax", {"betas": (0.9,)}, ValueError, "a pair"),
+        ("NAdam", {"momentum_decay": -1}, ValueError, "momentum_decay"),
+        ("NAdam", {"betas": (-0.1, 0.9)}, ValueError, r"betas\[0\]"),
+        ("RAdam", {"weight_decay": -1}, ValueError, "weight_decay"),
+        ("RAdam", {"lr": float("inf")}, ValueError, "finite, got inf"),
     ],
 )
 def test_wrong_settings(name, settings, error, match):

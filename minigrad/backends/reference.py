@@ -732,8 +732,9 @@ class Reference(Backend):
         eps: float,
         momentum: float,
         weight_decay: float = 0.0,
+        eps_inside: bool = False,
     ) -> None:
-        """s <- alpha s + (1 - alpha) g^2;  p <- p - lr g / (sqrt(s) + eps).
+        """s <- alpha s + (1 - alpha) g^2;  p <- p - lr g / (sqrt(s) + eps), or g / sqrt(s + eps).
 
         With ``average`` (centered), the mean of g squared is taken off s. It can exceed s by
         rounding where the gradient hardly changes, hence the maximum with 0.
@@ -746,14 +747,16 @@ class Reference(Backend):
             s *= alpha
             self.multiply(g, g, out=a)
             s += self.multiply(a, 1 - alpha, out=a)
-            if mean is None:
-                self.sqrt(s, out=a)
-            else:
+            if mean is not None:
                 mean *= alpha
                 mean += self.multiply(g, 1 - alpha, out=a)
                 self.subtract(s, self.multiply(mean, mean, out=a), out=a)
-                self.sqrt(self.maximum(a, 0, out=a), out=a)
-            a += eps
+                s = self.maximum(a, 0, out=a)
+            if eps_inside:
+                self.sqrt(self.add(s, eps, out=a), out=a)
+            else:
+                self.sqrt(s, out=a)
+                a += eps
             self.divide(g, a, out=a)
             if v is not None:
                 v *= momentum
@@ -809,3 +812,160 @@ class Reference(Backend):
             p -= self.multiply(a, rate, out=a)
 
         self.in_blocks(rule, param, grad, m, v, v_max)
+
+    def adagrad_update(
+        self,
+        param: Array,
+        grad: Array,
+        total: Array,
+        lr: float,
+        eps: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """s <- s + g^2;  p <- p - lr g / (sqrt(s) + eps)."""
+
+        def rule(p: Array, g: Array, s: Array, a: Array, b: Array) -> None:
+            g = self.decayed(g, p, weight_decay, out=b)
+            s += self.multiply(g, g, out=a)
+            self.sqrt(s, out=a)
+            a += eps
+            self.divide(g, a, out=a)
+            p -= self.multiply(a, lr, out=a)
+
+        self.in_blocks(rule, param, grad, total)
+
+    def adadelta_update(
+        self,
+        param: Array,
+        grad: Array,
+        square: Array,
+        delta_square: Array,
+        lr: float,
+        rho: float,
+        eps: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """p <- p - lr d,  d = g sqrt(u + eps) / sqrt(s + eps);  s, u: running means of g^2, d^2."""
+
+        def rule(p: Array, g: Array, s: Array, u: Array, a: Array, b: Array) -> None:
+            g = self.decayed(g, p, weight_decay, out=b)
+            s *= rho
+            self.multiply(g, g, out=a)
+            s += self.multiply(a, 1 - rho, out=a)
+            self.sqrt(self.add(s, eps, out=a), out=a)
+            self.divide(g, a, out=b)
+            self.sqrt(self.add(u, eps, out=a), out=a)
+            a *= b  # d
+            u *= rho
+            self.multiply(a, a, out=b)
+            u += self.multiply(b, 1 - rho, out=b)
+            p -= self.multiply(a, lr, out=a)
+
+        self.in_blocks(rule, param, grad, square, delta_square)
+
+    def adamax_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        u: Array,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        t: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """m <- b1 m + (1-b1) g;  u <- max(b2 u, |g| + eps);  p <- p - lr / (1 - b1^t) m / u."""
+        rate = lr / (1 - beta1**t)
+
+        def rule(p: Array, g: Array, m: Array, u: Array, a: Array, b: Array) -> None:
+            g = self.decayed(g, p, weight_decay, out=b)
+            m *= beta1
+            m += self.multiply(g, 1 - beta1, out=a)
+            u *= beta2
+            self.abs(g, out=a)
+            a += eps
+            self.maximum(u, a, out=u)
+            self.divide(m, u, out=a)
+            p -= self.multiply(a, rate, out=a)
+
+        self.in_blocks(rule, param, grad, m, u)
+
+    def nadam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        t: float,
+        grad_rate: float,
+        mean_rate: float,
+        shrink: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """p <- p - (grad_rate g + mean_rate m) / (sqrt(v_hat) + eps), with m and v of Adam.
+
+        ``shrink`` is the share of p that decoupled decay takes off first.
+        """
+        root = (1 - beta2**t) ** 0.5
+
+        def rule(p: Array, g: Array, m: Array, v: Array, a: Array, b: Array) -> None:
+            if shrink:
+                p *= 1 - shrink
+            g = self.decayed(g, p, weight_decay, out=b)
+            m *= beta1
+            m += self.multiply(g, 1 - beta1, out=a)
+            v *= beta2
+            self.multiply(g, g, out=a)
+            v += self.multiply(a, 1 - beta2, out=a)
+            self.multiply(g, grad_rate, out=b)
+            b += self.multiply(m, mean_rate, out=a)
+            self.sqrt(v, out=a)
+            a *= 1 / root
+            a += eps
+            p -= self.divide(b, a, out=a)
+
+        self.in_blocks(rule, param, grad, m, v)
+
+    def radam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        rate: float,
+        adaptive: bool,
+        shrink: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """p <- p - rate m / (sqrt(v) + eps), or rate m while v is not to be trusted.
+
+        ``rate`` holds lr and every correction; ``shrink`` as in ``nadam_update``.
+        """
+
+        def rule(p: Array, g: Array, m: Array, v: Array, a: Array, b: Array) -> None:
+            if shrink:
+                p *= 1 - shrink
+            g = self.decayed(g, p, weight_decay, out=b)
+            m *= beta1
+            m += self.multiply(g, 1 - beta1, out=a)
+            v *= beta2
+            self.multiply(g, g, out=a)
+            v += self.multiply(a, 1 - beta2, out=a)
+            if adaptive:
+                self.sqrt(v, out=a)
+                a += eps
+                self.divide(m, a, out=a)
+                a *= rate
+            else:
+                self.multiply(m, rate, out=a)
+            p -= a
+
+        self.in_blocks(rule, param, grad, m, v)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minigrad.backends import backend_of
-from minigrad.optim.optimizer import Group, Optimizer, Params, State, in_range
+from minigrad.optim.optimizer import Group, Optimizer, Params, State, check_betas, in_range
 
 
 class Adam(Optimizer):
@@ -85,10 +85,7 @@ class Adam(Optimizer):
     def check(self, group: Group) -> None:
         """Raise where a setting is out of range."""
         in_range(group, "lr", "eps", "weight_decay")
-        betas = group["betas"]
-        if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise ValueError(f"betas must be a pair (beta1, beta2), got {betas!r}.")
-        in_range({"betas[0]": betas[0], "betas[1]": betas[1]}, "betas[0]", "betas[1]", below=1)
+        check_betas(group)
 
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""

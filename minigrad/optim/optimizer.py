@@ -21,6 +21,9 @@ State = dict[str, Any]
 #: Settings in PyTorch's state dicts that choose an implementation, not a result.
 _OF_PYTORCH = ("foreach", "fused", "capturable", "differentiable")
 
+#: What is kept as one number for a whole parameter; everything else has the parameter's shape.
+NUMBERS = ("step", "mu_product")
+
 
 class Optimizer:
     """Base class of the optimizers.
@@ -53,6 +56,9 @@ class Optimizer:
     keeps: tuple[str, ...] | None = None
     may_keep: tuple[str, ...] = ()
 
+    #: Whether ``step`` was called: a learning rate schedule is to begin after it.
+    stepped: bool = False
+
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
@@ -84,21 +90,33 @@ class Optimizer:
         if "lr" in group:
             in_range(group, "lr")
 
-    def average(self, state: State, name: str, param: Array) -> Array:
-        """The array kept under ``name``, for the rule to change; at first zeros like ``param``."""
+    def average(self, state: State, name: str, param: Array, start: float = 0.0) -> Array:
+        """The array kept under ``name``, for the rule to change; at first like ``param``, filled
+        with ``start``.
+        """
         if name not in state:
             state[name] = wrap(backend_of(param).zeros_like(param, dtype=kept_dtype(param)))
+            if start:
+                state[name].array += start
+        array = state[name].array
+        changed(array)
+        return array
+
+    def number(self, state: State, name: str, start: float) -> Array:
+        """The number kept under ``name``, for the rule to change in place; at first ``start``.
+
+        Kept as PyTorch does, as a float32 tensor on the CPU. ``NUMBERS`` lists the names.
+        """
+        if name not in state:
+            state[name] = Tensor(start, dtype=float32)
         array = state[name].array
         changed(array)
         return array
 
     def count(self, state: State) -> float:
-        """Count this step: 1 at the first. Kept as PyTorch does, as a float32 tensor on the CPU."""
-        if "step" not in state:
-            state["step"] = Tensor(0.0, dtype=float32)
-        step = state["step"].array
+        """Count this step: 1 at the first."""
+        step = self.number(state, "step", 0.0)
         step += 1
-        changed(step)
         return float(step)
 
     # ---- what training calls -----------------------------------------------------------
@@ -116,6 +134,7 @@ class Optimizer:
             What the closure returned; None without one.
         """
         loss = None
+        self.stepped = True
         if closure is not None:
             with set_recording(True):
                 loss = closure()
@@ -281,7 +300,7 @@ class Optimizer:
                 )
         state: State = {}
         for name, value in values.items():
-            if name == "step":
+            if name in NUMBERS:
                 state[name] = Tensor(float(value), dtype=float32)
             elif not hasattr(value, "shape"):
                 state[name] = deepcopy(value)
@@ -312,19 +331,30 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def in_range(group: Group, *names: str, below: float = float("inf")) -> None:
-    """Raise unless 0 <= setting < below, for each of the settings named."""
+def in_range(
+    group: Group, *names: str, below: float = float("inf"), up_to: float = float("inf")
+) -> None:
+    """Raise unless 0 <= setting < below and setting <= up_to, for each of the settings named."""
     for name in names:
         value = group[name]
         try:
-            fits = bool(0 <= value < below)
+            fits = bool(0 <= value < below) and bool(value <= up_to)
         except TypeError:
             raise TypeError(
                 f"{name} must be a number, got {value!r} ({type(value).__name__})."
             ) from None
         if not fits:
             limit = "finite" if below == float("inf") else f"below {below:g}"
+            limit = limit if up_to == float("inf") else f"at most {up_to:g}"
             raise ValueError(f"{name} must be at least 0 and {limit}, got {value}.")
+
+
+def check_betas(group: Group) -> None:
+    """Raise unless the setting ``betas`` is a pair of shares."""
+    betas = group["betas"]
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise ValueError(f"betas must be a pair (beta1, beta2), got {betas!r}.")
+    in_range({"betas[0]": betas[0], "betas[1]": betas[1]}, "betas[0]", "betas[1]", below=1)
 
 
 def kept_dtype(param: Array) -> Dtype:
@@ -366,7 +396,7 @@ def check_kept(param: Tensor, state: State, label: str) -> None:
     """Raise where what is kept for a parameter no longer fits it."""
     dtype = kept_dtype(param.array)
     for name, kept in state.items():
-        if name != "step" and (
+        if name not in NUMBERS and (
             kept.array.shape != param.array.shape
             or kept.array.dtype != dtype
             or kept.device != param.device

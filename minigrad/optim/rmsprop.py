@@ -17,6 +17,7 @@ class RMSprop(Optimizer):
         s <- alpha s + (1 - alpha) g^2
         h <- alpha h + (1 - alpha) g                       centered: the mean gradient
         d  = sqrt(s) + eps,   centered: sqrt(s - h^2) + eps
+        d  = sqrt(s + eps),   centered: sqrt(s - h^2 + eps)    eps_inside_sqrt
         w <- w - lr g / d                                  momentum=0
         v <- mu v + g / d;   w <- w - lr v                 momentum=mu
 
@@ -27,20 +28,22 @@ class RMSprop(Optimizer):
         params: what to optimize; see ``Optimizer``.
         lr: step size.
         alpha: the share of the old average that is kept.
-        eps: keeps d away from 0; it stands outside the root.
+        eps: keeps d away from 0.
         weight_decay: lambda, the factor of the L2 penalty lambda/2 |w|^2.
         momentum: mu, for the scaled gradients.
         centered: divide by an estimate of the standard deviation instead.
         maximize: climb instead: g <- -g before everything else.
+        eps_inside_sqrt: eps stands inside the root, as in Keras and TensorFlow, instead of outside,
+            as in PyTorch.
 
     Source: Tieleman and Hinton (2012), "Lecture 6.5: rmsprop", Neural networks for machine
         learning; centered, with momentum: Graves (2013), arXiv:1308.0850, equations 38 to 41.
     Differs: the lecture has alpha 0.9 and no eps. Keras and TensorFlow (rho 0.9, eps 1e-7) and
-        Graves put eps inside the root, sqrt(s + eps): near s = 0 an eps there acts like sqrt(eps)
-        outside, 3e-4 for 1e-7. Their momentum holds lr, v <- mu v + lr g / d, which parts from this
-        one when lr changes. s begins at 0 and is not corrected for it: the first step is lr /
-        sqrt(1 - alpha) long, 10 times lr by default. Where rounding makes s - h^2 negative it is
-        taken as 0; PyTorch gives NaN.
+        Graves put eps inside the root, as ``eps_inside_sqrt=True`` does: near s = 0 it acts there
+        like sqrt(eps) outside, 3e-4 for 1e-7. Their momentum holds lr, v <- mu v + lr g / d, which
+        parts from this one when lr changes. s begins at 0 and is not corrected for it: the first
+        step is lr / sqrt(1 - alpha) long, 10 times lr by default. Where rounding makes s - h^2
+        negative it is taken as 0; PyTorch gives NaN.
 
     Example:
         >>> from minigrad import Tensor
@@ -65,6 +68,7 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
+        eps_inside_sqrt: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -74,6 +78,7 @@ class RMSprop(Optimizer):
             "centered": centered,
             "weight_decay": weight_decay,
             "maximize": maximize,
+            "eps_inside_sqrt": eps_inside_sqrt,
         }
         super().__init__(params, defaults)
 
@@ -95,4 +100,5 @@ class RMSprop(Optimizer):
             eps=float(group["eps"]),
             momentum=float(group["momentum"]),
             weight_decay=float(group["weight_decay"]),
+            eps_inside=group["eps_inside_sqrt"],
         )
