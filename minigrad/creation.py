@@ -10,9 +10,9 @@ import numpy as np
 
 from minigrad.backends import backend_of, for_device
 from minigrad.dtypes import as_dtype, get_default_dtype, int64
-from minigrad.errors import DtypeError, ShapeError
+from minigrad.errors import DtypeError, RangeError, ShapeError
 from minigrad.generator import Generator, rng_of
-from minigrad.shapes import as_shape
+from minigrad.shapes import new_shape
 from minigrad.tensor import Tensor, as_array, wrap
 
 
@@ -76,17 +76,17 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros."""
-    return _made(np.zeros(as_shape(size), _floating(dtype)), device, requires_grad)
+    return _made(np.zeros(new_shape(size), _floating(dtype)), device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones."""
-    return _made(np.ones(as_shape(size), _floating(dtype)), device, requires_grad)
+    return _made(np.ones(new_shape(size), _floating(dtype)), device, requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Memory whose values are not set."""
-    return _made(np.empty(as_shape(size), _floating(dtype)), device, requires_grad)
+    return _made(np.empty(new_shape(size), _floating(dtype)), device, requires_grad)
 
 
 def full(
@@ -101,7 +101,7 @@ def full(
     if dtype is None:
         dtype = as_array(fill_value).dtype
     fill = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    return _made(np.full(as_shape((size,)), fill, as_dtype(dtype)), device, requires_grad)
+    return _made(np.full(new_shape((size,)), fill, as_dtype(dtype)), device, requires_grad)
 
 
 def eye(
@@ -113,6 +113,7 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones on the diagonal, zeros elsewhere."""
+    new_shape((n, n if m is None else m))
     return _made(np.eye(n, m, dtype=_floating(dtype)), device, requires_grad)
 
 
@@ -135,7 +136,7 @@ def arange(
     if dtype.kind != "f":
         start, end, step = int(start), int(end), int(step)
     if step == 0:
-        raise ValueError("arange needs a step other than 0.")
+        raise RangeError("arange needs a step other than 0, got 0.")
     if (end - start) * step < 0:
         raise ValueError(
             f"arange from {start} to {end} needs a step of the other sign, got {step}."
@@ -218,7 +219,7 @@ def rand(
     requires_grad: bool = False,
 ) -> Tensor:
     """Draws from [0, 1), all values alike."""
-    shape, dtype = as_shape(size), _floating(dtype)
+    shape, dtype = new_shape(size), _floating(dtype)
     drawn = rng_of(generator).random(shape, np.float32 if dtype.itemsize <= 4 else np.float64)
     if dtype.itemsize == 2:
         drawn = np.floor(drawn * 2048) / 2048  # 11 bits, or rounding to float16 would reach 1
@@ -233,7 +234,7 @@ def randn(
     requires_grad: bool = False,
 ) -> Tensor:
     """Draws from the normal distribution with mean 0 and variance 1."""
-    shape, dtype = as_shape(size), _floating(dtype)
+    shape, dtype = new_shape(size), _floating(dtype)
     kind = np.float32 if dtype.itemsize <= 4 else np.float64
     return _drawn(rng_of(generator).standard_normal(shape, kind), dtype, device, requires_grad)
 
@@ -255,7 +256,7 @@ def randint(
         raise TypeError("randint needs a size, as in randint(10, (3,)).")
     if high <= low:
         raise ValueError(f"randint needs low < high, got {low} and {high}.")
-    drawn = rng_of(generator).integers(low, high, as_shape((size,)))
+    drawn = rng_of(generator).integers(low, high, new_shape((size,)))
     return _drawn(drawn, as_dtype(dtype), device, requires_grad)
 
 
@@ -292,7 +293,7 @@ def normal(
     """Draws from normal distributions; mean and std are numbers (with a size) or tensors."""
     parts = [v.detach().array if isinstance(v, Tensor) else v for v in (mean, std)]
     shape = (
-        np.broadcast_shapes(*(np.shape(v) for v in parts)) if size is None else as_shape((size,))
+        np.broadcast_shapes(*(np.shape(v) for v in parts)) if size is None else new_shape((size,))
     )
     if size is None and not any(isinstance(v, Tensor) for v in (mean, std)):
         raise ShapeError("normal of two numbers needs a size, as in normal(0.0, 1.0, (3,)).")
@@ -319,3 +320,23 @@ def multinomial(
         [rng.choice(len(r), num_samples, replace=replacement, p=r / r.sum()) for r in rows]
     )
     return _made(drawn.reshape(*host.shape[:-1], num_samples), input.device, False)
+
+
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
+) -> Tensor:
+    """(2, n): the rows and columns of a matrix's lower triangle."""
+    return _made(_triangle(np.tril_indices, row, col, offset, dtype), device, False)
+
+
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: Any = int64, device: Any = None
+) -> Tensor:
+    """(2, n): the rows and columns of a matrix's upper triangle."""
+    return _made(_triangle(np.triu_indices, row, col, offset, dtype), device, False)
+
+
+def _triangle(function: Any, row: int, col: int, offset: int, dtype: Any) -> Any:
+    if row < 0 or col < 0:
+        raise ShapeError(f"a matrix needs sizes >= 0, got {row} rows and {col} columns.")
+    return np.stack(function(row, offset, col)).astype(as_dtype(dtype))

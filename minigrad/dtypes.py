@@ -73,6 +73,12 @@ def is_floating(dtype: Any) -> Any:
     return dtype.kind == "f"
 
 
+def extremes(dtype: Any) -> tuple[Any, Any]:
+    """The least and the largest finite value of a floating dtype."""
+    info = np.finfo(dtype)
+    return builtin_float(info.min), builtin_float(info.max)
+
+
 def category(value: Any) -> Any:
     """0 for bool, 1 for integers, 2 for floating; of a dtype or of a Python number."""
     kind = getattr(value, "kind", None)

@@ -15,6 +15,14 @@ class DtypeError(TypeError, RuntimeError):
     """An operation was given a dtype it is not defined for."""
 
 
+class RangeError(ValueError, IndexError, RuntimeError):
+    """An argument is outside its range. PyTorch raises any of the three: it is all of them."""
+
+
+class DivisionByZeroError(ZeroDivisionError, RuntimeError):
+    """An integer divided by 0. PyTorch raises RuntimeError here, Python ZeroDivisionError."""
+
+
 class DeviceError(RuntimeError):
     """Arrays on different devices, or a device that is not there."""
 

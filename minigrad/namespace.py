@@ -27,6 +27,7 @@ class TensorNamespace:
     clip = staticmethod(Methods.clamp)
     cos = staticmethod(Methods.cos)
     cosh = staticmethod(Methods.cosh)
+    cumprod = staticmethod(Methods.cumprod)
     cumsum = staticmethod(Methods.cumsum)
     erf = staticmethod(Methods.erf)
     exp = staticmethod(Methods.exp)
@@ -48,6 +49,7 @@ class TensorNamespace:
     transpose = staticmethod(Methods.permute)
     tril = staticmethod(Methods.tril)
     triu = staticmethod(Methods.triu)
+    trunc = staticmethod(Methods.trunc)
 
     @staticmethod
     def astype(x: Any, dtype: Any) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "broadcast_shapes",
     "conv_size",
     "kept_shape",
+    "new_shape",
     "prod",
     "reduced_axes",
     "same_padding",
@@ -31,6 +32,14 @@ def as_shape(args: Sequence[Any]) -> Shape:
     if len(args) == 1 and isinstance(args[0], Iterable):
         args = tuple(args[0])
     return tuple(int(n) for n in args)
+
+
+def new_shape(args: Sequence[Any]) -> Shape:
+    """``as_shape`` for new tensors, in which no size is negative."""
+    shape = as_shape(args)
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"a tensor's sizes must be >= 0, got {shape}.")
+    return shape
 
 
 def as_pair(value: int | Sequence[int], what: str = "value") -> tuple[int, int]:

@@ -332,29 +332,49 @@ class Tensor(Methods):
                 out = binary(op, self, *others) if len(others) == 1 else apply(op, self, *others)
                 self._store(out.array)
             return self
+        self._check_changeable(op.name)
+        before = self._before()
+        out = binary(op, before, *others) if len(others) == 1 else apply(op, before, *others)
+        self._store(out.array)
+        self._op, self._requires_grad = out._op, True
+        return self
+
+    def _become(self, name: str, *args: Any, **options: Any) -> Tensor:
+        """``self <- self.name(...)`` in place, for what is several ops."""
+        before = self._before() if recording.get() else self
+        out: Tensor = getattr(before, name)(*args, **options)
+        if out._requires_grad:
+            self._check_changeable(name)
+            if out.dtype.kind == "f":
+                out = out.to(self.dtype)
+        self._store(out.array)
+        if out._requires_grad:
+            self._op, self._requires_grad = out._op, True
+        return self
+
+    def _before(self) -> Tensor:
+        """What a recorded change starts from: an op may keep its input, which must not change."""
+        before = wrap(self.array.copy())
+        before._op, before._requires_grad = self._op, self._requires_grad
+        return before
+
+    def _check_changeable(self, name: str) -> None:
         if self._op is None and self._requires_grad:
             raise GraphError(
-                f"{op.name} in place on a leaf that requires a gradient: its value before would be "
+                f"{name} in place on a leaf that requires a gradient: its value before would be "
                 "lost; do it under minigrad.no_grad(), or out of place."
             )
         base = getattr(self, "_base", None)
         if base is not None and base() is not None:
             raise GraphError(
-                f"{op.name} in place on a view, with a gradient to flow: the tensor of "
-                f"shape {base().shape} it looks into would not notice; change that one by index, "
-                "x[i] = v."
+                f"{name} in place on a view, with a gradient to flow: the tensor of shape "
+                f"{base().shape} it looks into would not notice; change that one by index, x[i] = v."
             )
         if self._op is not None and (self._op.view or self._op.viewed):
             raise GraphError(
-                f"{op.name} in place on a tensor that is, or has, a view in the graph: the other "
+                f"{name} in place on a tensor that is, or has, a view in the graph: the other "
                 "would not notice; do it out of place (x = x + 1 instead of x += 1)."
             )
-        before = wrap(self.array.copy())  # the op may keep its input; that must not change
-        before._op, before._requires_grad = self._op, self._requires_grad
-        out = binary(op, before, *others) if len(others) == 1 else apply(op, before, *others)
-        self._store(out.array)
-        self._op, self._requires_grad = out._op, True
-        return self
 
     def _store(self, array: Array) -> None:
         """Write ``array`` into this tensor's memory."""

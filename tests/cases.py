@@ -42,13 +42,19 @@ def _apart(rng: np.random.Generator, shape: Shape) -> Any:
 
 DRAWS: dict[str, Callable[[np.random.Generator, Shape], Any]] = {
     "real": lambda rng, shape: rng.uniform(-1.4, 1.4, shape),
+    "small": lambda rng, shape: rng.uniform(-0.8, 0.8, shape),
     "positive": lambda rng, shape: rng.uniform(0.5, 2.0, shape),
     "apart": _apart,
     "distinct": _distinct,
     "between": lambda rng, shape: _distinct(rng, shape) + 0.1,
+    "zeros": lambda rng, shape: rng.uniform(0.5, 1.5, shape) * (rng.random(shape) < 0.6),
     "mask": lambda rng, shape: rng.random(shape) < 0.5,
     "class": lambda rng, shape: rng.integers(0, 3, shape),
 }
+
+
+#: The draws of real numbers, for which gradients are asked.
+SMOOTH = ("real", "small", "positive", "apart", "distinct", "between", "zeros")
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,7 @@ class Given:
 
     @property
     def differentiable(self) -> bool:
-        return (
-            self.kind in ("real", "positive", "apart", "distinct", "between") and not self.constant
-        )
+        return self.kind in SMOOTH and not self.constant
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,10 @@ def apart(*shape: int) -> Given:
     return Given("apart", shape)
 
 
+def small(*shape: int) -> Given:
+    return Given("small", shape)
+
+
 def distinct(*shape: int) -> Given:
     return Given("distinct", shape)
 
@@ -172,16 +180,22 @@ for cls, x, call in (
     (ops.Expm1, real(2, 3), lambda t, x: x.expm1()),
     (ops.Log, positive(2, 3), lambda t, x: x.log()),
     (ops.Log1p, positive(2, 3), lambda t, x: x.log1p()),
+    (ops.Log2, positive(2, 3), lambda t, x: x.log2()),
+    (ops.Log10, positive(2, 3), lambda t, x: x.log10()),
     (ops.Sqrt, positive(2, 3), lambda t, x: x.sqrt()),
     (ops.Abs, apart(2, 3), lambda t, x: x.abs()),
     (ops.Sign, apart(2, 3), lambda t, x: x.sign()),
     (ops.Sin, real(2, 3), lambda t, x: x.sin()),
     (ops.Cos, real(2, 3), lambda t, x: x.cos()),
     (ops.Tan, real(2, 3), lambda t, x: x.tan()),
+    (ops.Asin, small(2, 3), lambda t, x: x.asin()),
+    (ops.Acos, small(2, 3), lambda t, x: x.acos()),
+    (ops.Atan, real(2, 3), lambda t, x: x.atan()),
     (ops.Sinh, real(2, 3), lambda t, x: x.sinh()),
     (ops.Cosh, real(2, 3), lambda t, x: x.cosh()),
     (ops.Tanh, real(2, 3), lambda t, x: x.tanh()),
     (ops.Erf, real(2, 3), lambda t, x: x.erf()),
+    (ops.Erfc, real(2, 3), lambda t, x: x.erfc()),
     (ops.Sigmoid, real(2, 3), lambda t, x: x.sigmoid()),
     (ops.ReLU, apart(2, 3), lambda t, x: x.relu()),
     (ops.Neg, real(2, 3), lambda t, x: -x),
@@ -276,7 +290,29 @@ row(
     oracle=lambda t, x, m: x * m,
 )
 
+for how in ("floor", "ceil", "trunc", "round"):
+    row(
+        f"Rounded-{how}",
+        lambda h=how: ops.Rounded(h),
+        distinct(2, 3),
+        empty=Small(((0, 3),), (0, 3)),
+        scalar=Small(((),), ()),
+        same=lambda t, x, h=how: getattr(t, h)(x),
+        edges="all",
+    )
+row(
+    "Rounded-decimals",
+    lambda: ops.Rounded("round", 1),
+    real(2, 3),
+    empty=Small(((0, 3),), (0, 3)),
+    scalar=Small(((),), ()),
+    same=lambda t, x: t.round(x, decimals=1),
+)
+
 # ---- two or three variables ---------------------------------------------------------------------
+
+#: PyTorch's gradients at 0, at infinities and at NaN are others there.
+NO_EDGES = (ops.Remainder, ops.Fmod, ops.Atan2, ops.LogAddExp)
 
 for name, make, inputs, call in (
     ("Add", ops.Add, (real(2, 3), real(3)), lambda t, a, b: a + b),
@@ -285,6 +321,21 @@ for name, make, inputs, call in (
     ("Div", ops.Div, (real(2, 3), apart(3)), lambda t, a, b: a / b),
     ("Pow", ops.Pow, (positive(2, 1), real(3)), lambda t, a, b: a**b),
     ("Remainder", ops.Remainder, (real(2, 3), positive(3)), lambda t, a, b: a % b),
+    ("Fmod", ops.Fmod, (real(2, 3), positive(3)), lambda t, a, b: t.fmod(a, b)),
+    ("Atan2", ops.Atan2, (apart(2, 3), apart(3)), lambda t, a, b: t.atan2(a, b)),
+    ("LogAddExp", ops.LogAddExp, (real(2, 3), real(2, 1)), lambda t, a, b: t.logaddexp(a, b)),
+    (
+        "Quotient-floor",
+        lambda: ops.Quotient("floor"),
+        (real(2, 3), apart(3)),
+        lambda t, a, b: t.div(a, b, rounding_mode="floor"),
+    ),
+    (
+        "Quotient-trunc",
+        lambda: ops.Quotient("trunc"),
+        (real(2, 3), apart(3)),
+        lambda t, a, b: t.div(a, b, rounding_mode="trunc"),
+    ),
     ("Maximum", ops.Maximum, (distinct(2, 3), between(2, 1)), lambda t, a, b: t.maximum(a, b)),
     ("Minimum", ops.Minimum, (distinct(2, 3), between(2, 1)), lambda t, a, b: t.minimum(a, b)),
 ):
@@ -296,7 +347,9 @@ for name, make, inputs, call in (
         scalar=Small(((), ()), ()),
         same=call,
         # to a NaN PyTorch's maximum gives the whole gradient twice, ours nothing
-        edges={"Remainder": "", "Maximum": "numbers", "Minimum": "numbers"}.get(name, "all"),
+        edges={"Maximum": "numbers", "Minimum": "numbers"}.get(
+            name, "" if make in NO_EDGES or "Quotient" in name else "all"
+        ),
     )
 for name, make, a, b, call in (
     ("Add-number", ops.Add, real(2, 3), 2.5, lambda t, a, b: a + b),
@@ -382,6 +435,23 @@ for axes, keep in (((0, 1), False), ((1,), False), ((0,), True)):
             if len(axes) == 1
             else lambda t, x: x.prod(),
         )
+for p in (0.5, 1.5, 3):
+    row(
+        f"Norm-{p}",
+        lambda p=p: ops.Norm((1,), False, p),
+        apart(2, 3),
+        empty=Small(((0, 3),), (0,)),
+        scalar=Small(((),), (), lambda p=p: ops.Norm((), False, p)),
+        same=lambda t, x, p=p: x.norm(p, 1),
+    )
+row(
+    "Median",
+    lambda: ops.Median((0, 1)),
+    distinct(2, 3),
+    empty=Small(((0, 3),), IndexError),
+    scalar=Small(((),), (), lambda: ops.Median(())),
+    same=lambda t, x: x.median(),
+)
 row(
     "Var-biased",
     lambda: ops.Var((0,), False, 0),
@@ -389,6 +459,22 @@ row(
     empty=Small(((0, 2),), (2,)),
     scalar=Small(((),), (), lambda: ops.Var((), False, 0)),
     same=lambda t, x: x.var(0, correction=0),
+)
+for name, x in (("", apart(2, 3)), ("-zeros", Given("zeros", (2, 4)))):
+    row(
+        f"CumProd{name}",
+        lambda: ops.CumProd(1),
+        x,
+        empty=Small(((0, 3),), (0, 3)),
+        scalar=Small(((),), (), lambda: ops.CumProd(0)),
+        same=lambda t, x: x.cumprod(1),
+    )
+row(
+    "Prod-zeros",
+    lambda: ops.Prod((1,), False),
+    Given("zeros", (2, 4)),
+    same=lambda t, x: x.prod(1),
+    exempt={**EMPTY, **SCALAR},
 )
 row(
     "CumSum",
@@ -457,6 +543,14 @@ row(
     real(2, 3),
     empty=Small(((2, 0), (2, 2), (2, 0)), (2, 2)),
     same=lambda t, *x: t.cat(x, 1),
+    exempt=AXES,
+)
+row(
+    "Diagonal",
+    ops.Diagonal,
+    real(2, 3, 3),
+    empty=Small(((2, 0, 0),), (2, 0)),
+    oracle=lambda t, x: x.diagonal(0, 1, 2),
     exempt=AXES,
 )
 for upper, diagonal in ((False, 0), (True, 1), (False, -1)):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import DtypeError, GraphError, ShapeError
+from minigrad.errors import DtypeError, GraphError, RangeError, ShapeError
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 
@@ -419,7 +419,7 @@ def test_index_errors() -> None:
     for index in (2, (0, 3), (0, 0, 0), mg.tensor([0, 2]), mg.tensor([True]), (..., ...)):
         with pytest.raises(IndexError):
             x[index]
-    with pytest.raises(DtypeError, match="integers or booleans"):
+    with pytest.raises(IndexError, match="integers or booleans"):
         x[mg.tensor([0.0])]
     for index in (1.5, "a", np.float64(1)):
         with pytest.raises((TypeError, IndexError)):
@@ -564,7 +564,7 @@ def _errors() -> Any:
     yield "equal shapes", ShapeError, lambda: mg.cat((x, mg.ones(3, 2)))
     yield "equal shapes", ShapeError, lambda: mg.cat((x, mg.ones(2)))
     yield "one shape", ShapeError, lambda: mg.stack((x, mg.ones(2)))
-    yield "at least one", TypeError, lambda: mg.cat([])
+    yield "at least one", ShapeError, lambda: mg.cat([])
     yield "one element", ShapeError, lambda: x.item()
     yield "not clear", ShapeError, lambda: bool(x)
     yield "not clear", ShapeError, lambda: bool(mg.ones(0))
@@ -579,14 +579,14 @@ def _errors() -> Any:
     yield "only floating", DtypeError, lambda: i.requires_grad_()
     yield "bool condition", DtypeError, lambda: mg.where(i, x, x)
     yield "integers", DtypeError, lambda: x.gather(0, x)
-    yield "must be in [0, 1]", IndexError, lambda: x.gather(0, i * 5)
+    yield "must be in [0, 1]", RangeError, lambda: x.gather(0, i * 5)
     yield "2 axes", ShapeError, lambda: x.gather(0, i[0])
     yield "no larger", ShapeError, lambda: x.gather(0, mg.zeros(1, 4, dtype="int64"))
-    yield "no elements", IndexError, lambda: mg.ones(0).max()
-    yield "no elements", IndexError, lambda: mg.ones(0, 3).argmin(0)
-    yield "does not fit", IndexError, lambda: x.narrow(1, 2, 2)
+    yield "no elements", RangeError, lambda: mg.ones(0).max()
+    yield "no elements", RangeError, lambda: mg.ones(0, 3).argmin(0)
+    yield "does not fit", RangeError, lambda: x.narrow(1, 2, 2)
     yield "add up", ShapeError, lambda: x.split([1, 1], 1)
-    yield "0 <= k <= 3", IndexError, lambda: x.topk(4)
+    yield "0 <= k <= 3", RuntimeError, lambda: x.topk(4)
     yield "at most 2", ShapeError, lambda: mg.ones(1, 1, 1).t()
     yield "matrix", ShapeError, lambda: mg.ones(3).tril()
     yield "negative power", DtypeError, lambda: i**-1

@@ -29,6 +29,7 @@ class Namespace:
     concatenate: Callable[..., Any]
     cos: Callable[..., Any]
     cosh: Callable[..., Any]
+    cumprod: Callable[..., Any]
     cumsum: Callable[..., Any]
     einsum: Callable[..., Any]
     exp: Callable[..., Any]
@@ -54,6 +55,7 @@ class Namespace:
     transpose: Callable[..., Any]
     tril: Callable[..., Any]
     triu: Callable[..., Any]
+    trunc: Callable[..., Any]
     where: Callable[..., Any]
     zeros_like: Callable[..., Any]
 
@@ -80,6 +82,16 @@ class Backend(Namespace):
     multiply: Callable[..., Any]
     add: Callable[..., Any]
     subtract: Callable[..., Any]
+    arccos: Callable[..., Any]
+    arcsin: Callable[..., Any]
+    arctan: Callable[..., Any]
+    arctan2: Callable[..., Any]
+    ceil: Callable[..., Any]
+    fmod: Callable[..., Any]
+    log10: Callable[..., Any]
+    log2: Callable[..., Any]
+    logaddexp: Callable[..., Any]
+    round: Callable[..., Any]
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
@@ -107,6 +119,10 @@ class Backend(Namespace):
     def erf(self, x: Array) -> Array:
         """The error function, 2/sqrt(pi) times the integral of exp(-t**2) from 0 to x."""
         raise NotImplementedError
+
+    def erfc(self, x: Array) -> Array:
+        """1 - erf(x); a backend that can keeps the digits where erf(x) is near 1."""
+        return 1 - self.erf(x)
 
     def device_of(self, x: Array) -> str:
         """``"cpu"``, ``"cuda:0"``: where an array lives."""

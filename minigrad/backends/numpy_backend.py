@@ -116,9 +116,16 @@ class NumpyBackend(Reference):
     def erf(self, x: Array) -> Array:
         magnitude = np.abs(x)
         small = np.polyval(_ERF_SMALL, np.minimum(magnitude, 1) ** 2) * x
-        clipped = np.clip(magnitude, 1, 6)
-        tail = np.exp(-clipped * clipped) * np.polyval(_ERF_LARGE, (clipped - 2) / (clipped + 2))
+        tail = self._erf_tail(magnitude)
         return np.where(magnitude < 1, small, np.copysign(1 - tail, x)).astype(x.dtype, copy=False)
+
+    def _erf_tail(self, magnitude: Array) -> Array:
+        clipped = np.clip(magnitude, 1, 6)
+        return np.exp(-clipped * clipped) * np.polyval(_ERF_LARGE, (clipped - 2) / (clipped + 2))
+
+    def erfc(self, x: Array) -> Array:
+        near = 1 - self.erf(x)
+        return np.where(x > 1, self._erf_tail(x), near).astype(x.dtype, copy=False)
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         y = self._rows(x) @ weight.T

@@ -12,6 +12,7 @@ from minigrad.methods.conversions import Conversions
 from minigrad.methods.elementwise import Elementwise
 from minigrad.methods.indexing import Indexing
 from minigrad.methods.inplace import InPlace
+from minigrad.methods.order import Order
 from minigrad.methods.pieces import Pieces
 from minigrad.methods.products import Products
 from minigrad.methods.reductions import Reductions
@@ -27,6 +28,7 @@ class Methods(
     Shapes,
     Pieces,
     Indexing,
+    Order,
     Products,
     Conversions,
     InPlace,

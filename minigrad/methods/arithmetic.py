@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.dtypes import bool as bool_dtype
-from minigrad.errors import DtypeError
+from minigrad.errors import DtypeError, RangeError, ShapeError
 from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
 
@@ -33,23 +33,46 @@ class Arithmetic(Operators):
         return self._binary(ops.Mul(), self, other)
 
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-        """self / other; ``rounding_mode`` "floor" or "trunc" rounds the quotient (no gradient)."""
+        """self / other; ``rounding_mode`` "floor" or "trunc" rounds the quotient (slope 0)."""
         if rounding_mode is None:
             return self._binary(ops.Div(), self, other)
-        if rounding_mode == "floor":
-            return self.floor_divide(other)
-        if rounding_mode != "trunc":
-            raise ValueError(
+        if rounding_mode not in ("floor", "trunc"):
+            raise RangeError(
                 f'rounding_mode must be None, "floor" or "trunc", got {rounding_mode!r}.'
             )
-        xp = backend_of(self.array).module
-        a, b = self._promoted(self, other)
-        dtype = (a if isinstance(a, Base) else b).dtype
-        return self._plain(lambda a, b: xp.trunc(xp.true_divide(a, b)).astype(dtype), a, b)
+        return self._binary(ops.Quotient(rounding_mode), self, other)
 
     def floor_divide(self, other: Any) -> Tensor:
         """floor(self / other)."""
-        return self.__floordiv__(other)
+        return self._binary(ops.Quotient("floor"), self, other)
+
+    def fmod(self, other: Any) -> Tensor:
+        """self - other · trunc(self / other): the remainder with the sign of self."""
+        return self._binary(ops.Fmod(), self, other)
+
+    def atan2(self, other: Any) -> Tensor:
+        """The angle of the point (other, self)."""
+        return self._binary(ops.Atan2(), self, _tensor("atan2", other))
+
+    def logaddexp(self, other: Any) -> Tensor:
+        """ln(exp self + exp other)."""
+        return self._binary(ops.LogAddExp(), self, _tensor("logaddexp", other))
+
+    def lerp(self, end: Any, weight: Any) -> Tensor:
+        """self + weight · (end - self)."""
+        if self.dtype != _tensor("lerp", end).dtype:
+            raise DtypeError(f"lerp needs equal dtypes, got {self.dtype} and {end.dtype}.")
+        x: Any = self
+        y: Tensor = x + (end - x) * weight
+        return y
+
+    def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+        """self + value · tensor1 · tensor2."""
+        return self.add(tensor1 * tensor2, alpha=value)
+
+    def addcdiv(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+        """self + value · tensor1 / tensor2."""
+        return self.add(tensor1 / tensor2, alpha=value)
 
     def remainder(self, other: Any) -> Tensor:
         """self - other · floor(self / other)."""
@@ -77,11 +100,11 @@ class Arithmetic(Operators):
 
     def maximum(self, other: Any) -> Tensor:
         """The larger of two tensors, element by element."""
-        return self._binary(ops.Maximum(), self, other)
+        return self._binary(ops.Maximum(), self, _tensor("maximum", other))
 
     def minimum(self, other: Any) -> Tensor:
         """The smaller of two tensors, element by element."""
-        return self._binary(ops.Minimum(), self, other)
+        return self._binary(ops.Minimum(), self, _tensor("minimum", other))
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """self where ``condition`` holds, else ``other``."""
@@ -90,6 +113,11 @@ class Arithmetic(Operators):
     def masked_fill(self, mask: Any, value: Any) -> Tensor:
         """self with ``value`` where ``mask`` holds."""
         if isinstance(value, Base):
+            if value.ndim:
+                raise ShapeError(
+                    f"masked_fill needs a number or a 0-d tensor, got shape {value.shape}; "
+                    "use where."
+                )
             value = value.to(self.dtype)
         elif isinstance(value, float) and self.dtype.kind != "f":
             raise DtypeError(f"masked_fill of a {self.dtype} tensor with {value}; use x.float().")
@@ -102,3 +130,11 @@ class Arithmetic(Operators):
             raise DtypeError(f"where needs a bool condition, got {condition.dtype}; compare first.")
         a, b = self._promoted(a, b)
         return self._apply(ops.Where(), condition, a, b)
+
+
+def _tensor(what: str, value: Any) -> Any:
+    if not isinstance(value, Base) and not hasattr(value, "dtype"):
+        raise TypeError(
+            f"{what} needs tensors, got {type(value).__name__}; make one with minigrad.tensor()."
+        )
+    return value

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minigrad.backends import backend_of, quiet
-from minigrad.errors import DtypeError
+from minigrad.errors import DtypeError, RangeError
 from minigrad.shapes import as_axes, broadcast_shapes, prod
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Base:
         _promoted: Callable[..., tuple[Any, Any]]
         _wrap: Callable[..., Tensor]
         _change: Callable[..., Tensor]
+        _become: Callable[..., Tensor]
         _store: Callable[..., None]
         _set: Callable[..., None]
         _draw: Callable[..., Tensor]
@@ -103,7 +104,8 @@ class Base:
             broadcast_shapes(*(tuple(x.shape) for x in (a, b) if hasattr(x, "shape")))
             raise
         except TypeError as error:
-            raise DtypeError(f"the operands' dtypes do not allow it: {error}.") from None
+            dtypes = " and ".join(str(getattr(x, "dtype", x)) for x in (a, b))
+            raise DtypeError(f"the operands' dtypes do not allow it, {dtypes}: {error}.") from None
         return self._wrap(backend_of(self.array).asarray(result))
 
     def _values(self, name: str, *arguments: Any) -> Tensor:
@@ -125,6 +127,6 @@ class Base:
 
     def _needs_elements(self, what: str, axes: tuple[int, ...]) -> None:
         if not prod(self.shape[a] for a in axes):
-            raise IndexError(
+            raise RangeError(
                 f"{what} over no elements: shape {self.shape} is empty on axes {axes}."
             )

@@ -10,7 +10,7 @@ from minigrad.dtypes import bool as bool_dtype
 from minigrad.dtypes import int32 as int32_dtype
 from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
-from minigrad.shapes import as_shape
+from minigrad.shapes import new_shape
 
 if TYPE_CHECKING:
     from minigrad.tensor import Tensor
@@ -78,6 +78,10 @@ class Conversions(Operators):
         """Zeros of this dtype and device."""
         return self._filled(0, size, dtype)
 
+    def new_empty(self, *size: Any, dtype: Any = None) -> Tensor:
+        """Memory of this dtype and device, whose values are not set."""
+        return self._filled(0, size, dtype)
+
     def new_ones(self, *size: Any, dtype: Any = None) -> Tensor:
         """Ones of this dtype and device."""
         return self._filled(1, size, dtype)
@@ -95,4 +99,4 @@ class Conversions(Operators):
 
     def _filled(self, value: Any, size: Any, dtype: Any) -> Tensor:
         dtype = self.dtype if dtype is None else as_dtype(dtype)
-        return self._wrap(backend_of(self.array).full(as_shape(size), value, dtype=dtype))
+        return self._wrap(backend_of(self.array).full(new_shape(size), value, dtype=dtype))

@@ -8,10 +8,10 @@ from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.backends import numpy as host
 from minigrad.dtypes import int64
-from minigrad.errors import DtypeError, ShapeError
-from minigrad.methods.base import Base, ValuesIndices
+from minigrad.errors import DtypeError, RangeError, ShapeError
+from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
-from minigrad.shapes import as_axis, broadcast_shapes
+from minigrad.shapes import as_axis, broadcast_shapes, prod
 
 if TYPE_CHECKING:
     from minigrad.tensor import Tensor
@@ -72,13 +72,18 @@ class Indexing(Operators):
     def scatter_add(self, dim: int, index: Tensor, src: Tensor) -> Tensor:
         """self with ``src`` added along ``dim`` at ``index``."""
         axis = as_axis(dim, self.ndim)
-        self._check_places(index, axis)
+        self._check_scatter("scatter_add", axis, index, src)
         return self + self._apply(ops.ScatterAdd(axis, src._own(index.array), self.shape), src)
 
-    def scatter(self, dim: int, index: Tensor, src: Any) -> Tensor:
+    def scatter(self, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
         """self with ``src`` (a tensor or a number) written along ``dim`` at ``index``."""
         axis = as_axis(dim, self.ndim)
-        self._check_places(index, axis)
+        src = value if src is None else src
+        self._check_scatter("scatter", axis, index, src)
+        if isinstance(src, Base):
+            src = src[tuple(slice(n) for n in index.shape)]
+        if not self.ndim:
+            return self._apply(ops.SetItem((...,)), self, src)
         xp = backend_of(self.array)
         places: list[Any] = [
             xp.asarray(range(n), dtype=int64).reshape(
@@ -87,19 +92,90 @@ class Indexing(Operators):
             for i, n in enumerate(index.shape)
         ]
         places[axis] = index.array
-        if isinstance(src, Base):
-            src = src[tuple(slice(n) for n in index.shape)]
-            if src.dtype != self.dtype:
-                raise DtypeError(f"scatter of {src.dtype} into {self.dtype}; convert one first.")
         return self._apply(ops.SetItem(tuple(places)), self, src)
+
+    def _check_scatter(self, what: str, axis: int, index: Any, src: Any) -> None:
+        if index.ndim != self.ndim:
+            raise ShapeError(
+                f"{what} needs an index with {self.ndim} axes, got shape {index.shape}."
+            )
+        self._check_places(index, axis)
+        pairs = [
+            (m, n)
+            for i, (m, n) in enumerate(zip(index.shape, self.shape, strict=True))
+            if i != axis
+        ]
+        if isinstance(src, Base):
+            if src.dtype != self.dtype:
+                raise DtypeError(f"{what} of {src.dtype} into {self.dtype}; convert one first.")
+            if src.ndim != self.ndim:
+                raise ShapeError(
+                    f"{what} needs a source with {self.ndim} axes, got shape {src.shape}."
+                )
+            pairs += zip(index.shape, src.shape, strict=True)
+        if any(m > n for m, n in pairs):
+            raise ShapeError(
+                f"{what} along axis {axis} needs an index no larger than the source "
+                f"{getattr(src, 'shape', '')} and than {self.shape} on the other axes, "
+                f"got {index.shape}."
+            )
+
+    def index_add(self, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+        """self with alpha · source added along ``dim`` at ``index``."""
+        places = self._places("index_add", dim, index, source)
+        source = source if alpha == 1 else source * alpha
+        kept = tuple(map(source._own, places))
+        return self + self._apply(
+            ops.IndexAdd(kept, self.shape), source.reshape(self._slot(dim, index))
+        )
+
+    def index_copy(self, dim: int, index: Tensor, source: Tensor) -> Tensor:
+        """self with ``source`` written along ``dim`` at ``index``."""
+        places = self._places("index_copy", dim, index, source)
+        kept = tuple(part.copy() if hasattr(part, "dtype") else part for part in places)
+        return self._apply(ops.SetItem(kept), self, source.reshape(self._slot(dim, index)))
+
+    def index_fill(self, dim: int, index: Tensor, value: Any) -> Tensor:
+        """self with ``value`` along ``dim`` at ``index``."""
+        places = self._places("index_fill", dim, index, None)
+        if isinstance(value, Base):
+            if value.ndim:
+                raise ShapeError(
+                    f"index_fill needs a number or a 0-d tensor, got shape {value.shape}."
+                )
+            value = value.to(self.dtype)
+        return self._apply(ops.SetItem(tuple(map(self._own, places))), self, value)
+
+    def _slot(self, dim: int, index: Tensor) -> tuple[int, ...]:
+        """The shape of what belongs at ``index``."""
+        axis = as_axis(dim, self.ndim)
+        return (*self.shape[:axis], index.numel(), *self.shape[axis + 1 :]) if self.ndim else ()
+
+    def _places(self, what: str, dim: int, index: Any, source: Any) -> tuple[Any, ...]:
+        """The index of the places ``index`` along ``dim``."""
+        axis = as_axis(dim, self.ndim)
+        if index.ndim > 1:
+            raise IndexError(f"{what} needs an index with one axis, got shape {index.shape}.")
+        self._check_places(index, axis)
+        if source is not None:
+            if source.dtype != self.dtype:
+                raise DtypeError(f"{what} of {source.dtype} into {self.dtype}; convert one first.")
+            slot = self._slot(dim, index)
+            if source.shape != slot and not (source.ndim < 1 and prod(slot) == 1):
+                raise ShapeError(f"{what} needs a source of shape {slot}, got {source.shape}.")
+        return (slice(None),) * axis + (index.array.reshape(-1),) if self.ndim else (...,)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The places ``index`` (integers) along ``dim``."""
-        axis = as_axis(dim, self.ndim)
-        return self[(slice(None),) * axis + (index,)]
+        places = self._places("index_select", dim, index, None)
+        if not self.ndim:
+            return self._apply(ops.Clone(), self)
+        return self._apply(ops.Index(tuple(map(self._own, places))), self)
 
     def masked_select(self, mask: Tensor) -> Tensor:
         """The elements where ``mask`` holds, on one axis."""
+        if mask.dtype.kind != "b":
+            raise DtypeError(f"masked_select needs a bool mask, got {mask.dtype}; compare first.")
         shape = broadcast_shapes(self.shape, mask.shape)
         return self.expand(shape)[mask.expand(shape)]
 
@@ -120,39 +196,10 @@ class Indexing(Operators):
             raise DtypeError(f"places are integers (int64), got {index.dtype}.")
         n = self.shape[axis] if self.ndim else 1
         if index.array.size and (index.array.min() < 0 or index.array.max() >= n):
-            raise IndexError(
+            raise RangeError(
                 f"a place along axis {axis} must be in [0, {n - 1}], got values in "
                 f"[{index.array.min()}, {index.array.max()}]."
             )
-
-    # ---- order -----------------------------------------------------------------------------------
-
-    def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-        """The places that would sort along ``dim``; equal ones keep their order."""
-        xp = backend_of(self.array)
-        axis = as_axis(dim, self.ndim)
-        if not self.ndim:
-            return self._wrap(xp.asarray(0))
-        if not descending:
-            return self._wrap(xp.argsort(self.array, axis=axis, kind="stable"))
-        flipped = xp.argsort(xp.flip(self.array, axis), axis=axis, kind="stable")
-        return self._wrap(xp.ascontiguousarray(xp.flip(self.shape[axis] - 1 - flipped, axis)))
-
-    def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
-        """(values, indices), sorted along ``dim``."""
-        places = self.argsort(dim, descending, stable)
-        return ValuesIndices(self.gather(dim, places), places)
-
-    def topk(
-        self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-    ) -> ValuesIndices:
-        """The ``k`` largest (or smallest) along ``dim``: (values, indices), in order."""
-        axis = as_axis(dim, self.ndim)
-        n = self.shape[axis] if self.ndim else 1
-        if not 0 <= k <= n:
-            raise IndexError(f"topk needs 0 <= k <= {n} for axis {dim} of {self.shape}, got {k}.")
-        places = self.argsort(dim, largest).narrow(axis, 0, k) if self.ndim else self.argsort()
-        return ValuesIndices(self.gather(dim, places), places)
 
 
 def _index(index: Any) -> tuple[tuple[Any, ...], bool]:
@@ -164,7 +211,7 @@ def _index(index: Any) -> tuple[tuple[Any, ...], bool]:
         if isinstance(part, Base):
             part = part.array
             if part.dtype.kind not in "iub":
-                raise DtypeError(f"an index must be of integers or booleans, got {part.dtype}.")
+                raise IndexError(f"an index must be of integers or booleans, got {part.dtype}.")
             if not part.ndim and part.dtype.kind != "b":
                 part = int(part)
         if part is Ellipsis:
@@ -195,7 +242,7 @@ def _places(part: Any) -> Any:
         )
         array = host.asarray(values)
         return array.astype(int64) if not array.size and array.dtype.kind == "f" else array
-    raise TypeError(
+    raise IndexError(
         "an index is made of ints, slices, None, ..., tensors and lists, got "
         f"{type(part).__name__}."
     )

@@ -55,10 +55,10 @@ class Operators(Base):
         return self._binary(ops.Remainder(), other, self)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        return self._plain(lambda a, b: a // b, *self._promoted(self, other))
+        return self._binary(ops.Quotient("floor"), self, other)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return self._plain(lambda a, b: a // b, *self._promoted(other, self))
+        return self._binary(ops.Quotient("floor"), other, self)
 
     def __neg__(self) -> Tensor:
         return self._apply(ops.Neg(), self)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.dtypes import int64
-from minigrad.errors import ShapeError
+from minigrad.errors import RangeError, ShapeError
+from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
 from minigrad.shapes import as_axes, as_axis, as_shape
 
@@ -43,13 +44,62 @@ class Pieces(Operators):
         """The order along axes reversed."""
         return self._apply(ops.Flip(as_axes(as_shape(dims), self.ndim)), self)
 
+    def fliplr(self) -> Tensor:
+        """Left and right exchanged: axis 1 reversed."""
+        if self.ndim < 2:
+            raise ShapeError(f"fliplr needs at least 2 axes, got shape {self.shape}.")
+        return self.flip(1)
+
+    def flipud(self) -> Tensor:
+        """Up and down exchanged: axis 0 reversed."""
+        if self.ndim < 1:
+            raise ShapeError("flipud needs at least 1 axis, got a 0-d tensor.")
+        return self.flip(0)
+
+    def repeat_interleave(
+        self, repeats: Any, dim: int | None = None, *, output_size: int | None = None
+    ) -> Tensor:
+        """Each element ``repeats`` times in a row along ``dim`` (of all of them by default)."""
+        x: Any = self.reshape(-1) if dim is None else self
+        axis = 0 if dim is None else as_axis(dim, self.ndim)
+        times = repeats.tolist() if isinstance(repeats, Base) else repeats
+        n = x.shape[axis]
+        if not isinstance(times, int) and len(times) == 1:
+            times = times[0]
+        each = [times] * n if isinstance(times, int) else list(times)
+        if len(each) != n or any(t < 0 for t in each):
+            raise ShapeError(
+                f"repeat_interleave needs one number >= 0 for each of {n} places, got {times}."
+            )
+        places = [i for i, t in enumerate(each) for _ in range(t)]
+        index = backend_of(self.array).asarray(places, dtype=int64)
+        return self._apply(ops.Index((slice(None),) * axis + (index,)), x)
+
+    def diff(self, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+        """Differences of neighbours along ``dim``, ``n`` times over."""
+        axis = as_axis(dim, self.ndim)
+        if not self.ndim or n < 0:
+            raise ShapeError(f"diff needs at least 1 axis and n >= 0, got {self.shape} and {n}.")
+        parts = [p for p in (prepend, self, append) if p is not None]
+        x: Any = self._apply(ops.Concatenate(axis), *parts) if len(parts) > 1 else self
+        for _ in range(min(n, x.shape[axis])):
+            after, before = (
+                x.narrow(axis, 1, x.shape[axis] - 1),
+                x.narrow(axis, 0, x.shape[axis] - 1),
+            )
+            x = after ^ before if x.dtype.kind == "b" else after - before
+        return x if n else self._apply(ops.Clone(), x)
+
     def roll(self, shifts: Any, dims: Any = None) -> Tensor:
         """Elements moved along axes; those that leave at the end come in at the start."""
         if dims is None:
             return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
         shifts = [shifts] if isinstance(shifts, int) else list(shifts)
         out: Any = self
-        for shift, axis in zip(shifts, as_axes(dims, self.ndim), strict=True):
+        axes = [dims] if isinstance(dims, int) else list(dims)
+        if len(axes) != len(shifts):
+            raise ShapeError(f"roll needs one shift an axis, got {shifts} for axes {axes}.")
+        for shift, axis in zip(shifts, (as_axis(a, self.ndim) for a in axes), strict=True):
             n = self.shape[axis]
             order = [(i - shift) % n for i in range(n)]
             index = backend_of(self.array).asarray(order, dtype=int64)
@@ -69,13 +119,26 @@ class Pieces(Operators):
         moved = self.movedim((dim1, dim2), (-2, -1))
         rows, columns = moved.shape[-2:]
         n = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-        xp = backend_of(self.array)
-        i = xp.asarray(range(n), dtype=int64)
-        index = (..., i + max(-offset, 0), i + max(offset, 0))
-        return self._apply(ops.Index(index), moved)
+        top, left = min(max(-offset, 0), rows - n), min(max(offset, 0), columns - n)
+        square = moved[..., top : top + n, left : left + n]
+        return self._apply(ops.Diagonal(), square)
+
+    def diag(self, diagonal: int = 0) -> Tensor:
+        """The diagonal of a matrix; of a vector, the matrix with that diagonal."""
+        if self.ndim == 2:
+            return self._apply(ops.Clone(), self.diagonal(diagonal))
+        if self.ndim != 1:
+            raise ShapeError(f"diag needs a vector or a matrix, got shape {self.shape}.")
+        n = self.shape[0]
+        i = backend_of(self.array).asarray(range(n), dtype=int64)
+        size = n + (diagonal if diagonal > 0 else -diagonal)
+        index = (i + max(-diagonal, 0), i + max(diagonal, 0))
+        return self._apply(ops.IndexAdd(index, (size, size)), self)
 
     def trace(self) -> Tensor:
         """The sum of a matrix's diagonal."""
+        if self.ndim != 2:
+            raise ShapeError(f"trace needs a matrix, got shape {self.shape}.")
         return self.diagonal().sum()
 
     def split(self, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -84,7 +147,7 @@ class Pieces(Operators):
         n = self.shape[axis]
         if isinstance(split_size, int):
             if split_size <= 0:
-                raise ValueError(f"split needs a positive size, got {split_size}.")
+                raise RangeError(f"split needs a positive size, got {split_size}.")
             sizes = [min(split_size, n - i) for i in range(0, n, split_size)] or [0]
         else:
             sizes = list(split_size)
@@ -95,12 +158,16 @@ class Pieces(Operators):
             for start, size in zip(_starts(sizes), sizes, strict=True)
         )
 
+    def split_with_sizes(self, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+        """Parts of the given sizes along ``dim``."""
+        return self.split(list(split_sizes), dim)
+
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most ``chunks`` parts of equal size along ``dim`` (the last may be smaller)."""
         if chunks <= 0:
-            raise ValueError(f"chunk needs a positive number of chunks, got {chunks}.")
+            raise RangeError(f"chunk needs a positive number of chunks, got {chunks}.")
         n = self.shape[as_axis(dim, self.ndim)]
-        return self.split(max(1, -(-n // chunks)), dim)
+        return self.split(max(1, -(-n // chunks)) if n else [0] * chunks, dim)
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """The places ``start`` to ``start + length`` along ``dim``."""
@@ -108,7 +175,7 @@ class Pieces(Operators):
         n = self.shape[axis]
         start = start + n if start < 0 else start
         if length < 0 or not 0 <= start <= n - length:
-            raise IndexError(
+            raise RangeError(
                 f"narrow to {start} ... {start + length} does not fit axis {dim} of {self.shape}."
             )
         return self[(slice(None),) * axis + (slice(start, start + length),)]

@@ -74,3 +74,26 @@ class Products(Operators):
         if self.ndim != 1 or vec2.ndim != 1:
             raise ShapeError(f"outer needs two vectors, got {self.shape} and {vec2.shape}.")
         return self.reshape(-1, 1) * vec2
+
+    def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+        """beta · self + alpha · mat1 mat2."""
+        return self._plus(mat1.mm(mat2), beta, alpha)
+
+    def baddbmm(
+        self, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor:
+        """beta · self + alpha · batch1 batch2, for batches of matrices."""
+        return self._plus(batch1.bmm(batch2), beta, alpha)
+
+    def _plus(self, product: Any, beta: float, alpha: float) -> Tensor:
+        if self.dtype != product.dtype:
+            raise DtypeError(
+                f"a sum with a product needs equal dtypes, got {self.dtype} and {product.dtype}."
+            )
+        product = product if alpha == 1 else product * alpha
+        if not beta:  # PyTorch: what is in self does not count then, not even NaN
+            return product  # type: ignore[no-any-return]
+        x: Any = self
+        if len(x.shape) > product.ndim:
+            raise ShapeError(f"the sum has shape {product.shape}, {x.shape} does not fit.")
+        return (x if beta == 1 else x * beta) + product  # type: ignore[no-any-return]

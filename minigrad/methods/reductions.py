@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
 from minigrad.backends import backend_of
+from minigrad.errors import RangeError
 from minigrad.methods.base import Base, Dim, ValuesIndices
 from minigrad.methods.operators import Operators
-from minigrad.shapes import as_axis
+from minigrad.shapes import as_axis, prod
 
 if TYPE_CHECKING:
     from minigrad.tensor import Tensor
@@ -166,7 +167,7 @@ class Reductions(Operators):
         keepdim: bool = False,
         *,
         dtype: Any = None,
-        axis: int | None = None,
+        axis: Dim = None,
     ) -> Tensor:
         """The product over ``dim`` (all by default)."""
         x = self if dtype is None else self.to(dtype)
@@ -183,29 +184,65 @@ class Reductions(Operators):
         x = self if dtype is None else self.to(dtype)
         return self._apply(ops.CumSum(as_axis(_one(dim, axis), self.ndim)), x)
 
+    def cumprod(
+        self, dim: int | None = None, *, dtype: Any = None, axis: int | None = None
+    ) -> Tensor:
+        """Running products along ``dim``."""
+        x = self if dtype is None else self.to(dtype)
+        return self._apply(ops.CumProd(as_axis(_one(dim, axis), self.ndim)), x)
+
+    def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """The lower median of all values; ``median(dim)``: (values, indices) along one axis."""
+        if dim is None:
+            if not prod(self.shape):
+                return self.sum() * float("nan")
+            return self._apply(ops.Median(tuple(range(self.ndim))), self)
+        axis = as_axis(dim, self.ndim)
+        if not self.ndim:
+            return self._at(self.argmax(0, True), 0, keepdim)
+        self._needs_elements("median", (axis,))
+        xp = backend_of(self.array)
+        order = xp.argsort(self.array, axis=axis, kind="stable")
+        n = self.shape[axis]
+        middle = order.take([(n - 1) // 2], axis=axis)
+        if self.dtype.kind == "f":
+            last = order.take([n - 1], axis=axis)  # NaN comes last
+            lost = xp.module.isnan(xp.take_along_axis(self.array, last, axis))
+            middle = xp.where(lost, last, middle)
+        return self._at(self._wrap(middle), axis, keepdim)
+
     def any(self, dim: Dim = None, keepdim: bool = False, *, axis: Dim = None) -> Tensor:
         """Whether any value over ``dim`` is not zero."""
-        array = self.array.any(axis=self._axes(dim, axis), keepdims=keepdim)
-        return self._wrap(backend_of(self.array).asarray(array))
+        return self._truth(self.array.any(axis=self._axes(dim, axis), keepdims=keepdim))
 
     def all(self, dim: Dim = None, keepdim: bool = False, *, axis: Dim = None) -> Tensor:
         """Whether no value over ``dim`` is zero."""
-        array = self.array.all(axis=self._axes(dim, axis), keepdims=keepdim)
-        return self._wrap(backend_of(self.array).asarray(array))
+        return self._truth(self.array.all(axis=self._axes(dim, axis), keepdims=keepdim))
+
+    def _truth(self, array: Any) -> Tensor:
+        array = backend_of(self.array).asarray(array)  # of uint8 PyTorch's any and all are uint8
+        return self._wrap(array.astype("uint8") if self.dtype == "uint8" else array)
+
+    def count_nonzero(self, dim: Dim = None) -> Tensor:
+        """How many values over ``dim`` are not zero."""
+        return (self != 0).sum(dim)
 
     def norm(self, p: Any = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """(Σ |x|ᵖ)^(1/p) over ``dim``; p may be a number, ``inf`` or ``"fro"`` (= 2)."""
         p = 2 if p in (None, "fro") else p
+        if isinstance(p, str):
+            raise RangeError(f'norm needs a number, inf or "fro" for p, got {p!r}.')
+        self._needs_floating("norm", self)
         if p == float("inf"):
             return self.abs().amax(dim, keepdim)
         if p == -float("inf"):
             return self.abs().amin(dim, keepdim)
         if p == 0:
-            return (self != 0).to(self.dtype).sum(dim, keepdim)
+            return self._apply(ops.Sign(), self.abs()).sum(dim, keepdim)
         if p == 1:
             return self.abs().sum(dim, keepdim)
-        if p == 2:
-            return self._apply(ops.Norm(self._axes(dim, None), keepdim), self)
+        if p > 0:
+            return self._apply(ops.Norm(self._axes(dim, None), keepdim, p), self)
         return self.abs().pow(p).sum(dim, keepdim).pow(1 / p)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.errors import DtypeError
+from minigrad.errors import DivisionByZeroError, DtypeError
 from minigrad.ops.op import Op
 from minigrad.shapes import broadcast_shapes
 
@@ -122,10 +122,81 @@ class Remainder(Elementwise):
     formula, vjp = "y = a - b floor(a / b)", "da = dy,  db = -dy · floor(a / b)"
 
     def forward(self, xp: Any, a: Any, b: Any) -> Any:
+        _no_integer_by_zero(a, b)
         return a % b
 
     def backward(self, xp: Any, grad: Any, a: Any, b: Any) -> Any:
         return grad, -grad * xp.floor(a / b) if self.needs(1) else None
+
+
+class Fmod(Elementwise):
+    """a - b trunc(a / b): the remainder with the sign of a, as C's fmod."""
+
+    formula, vjp = "y = a - b trunc(a / b)", "da = dy,  db = -dy · trunc(a / b)"
+
+    def forward(self, xp: Any, a: Any, b: Any) -> Any:
+        _no_integer_by_zero(a, b)
+        return xp.fmod(a, b)
+
+    def backward(self, xp: Any, grad: Any, a: Any, b: Any) -> Any:
+        return grad, -grad * xp.trunc(a / b) if self.needs(1) else None
+
+
+class Quotient(Elementwise):
+    """The whole part of a / b, rounded to -∞ (``floor``) or to 0 (``trunc``); its slope is 0."""
+
+    formula, vjp = "y = a / b, rounded", "da = 0,  db = 0"
+
+    def __init__(self, rounding: str) -> None:
+        self.rounding = rounding
+
+    def forward(self, xp: Any, a: Any, b: Any) -> Any:
+        _no_integer_by_zero(a, b)
+        if self.rounding == "floor":
+            return a // b
+        if (a if hasattr(a, "dtype") else b).dtype.kind == "f":
+            return xp.trunc(a / b)
+        y = a // b
+        return y + ((y < 0) & (y * b != a))  # exact for integers too large for a float
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        zero = xp.zeros_like(grad)
+        return zero, zero
+
+
+class Atan2(Elementwise):
+    """The angle of the point (b, a): the arctangent of a / b in the quadrant of both."""
+
+    formula, vjp = "y = atan2(a, b)", "da = dy · b / (a² + b²),  db = -dy · a / (a² + b²)"
+    floating = True
+
+    def forward(self, xp: Any, a: Any, b: Any) -> Any:
+        return xp.arctan2(a, b)
+
+    def backward(self, xp: Any, grad: Any, a: Any, b: Any) -> Any:
+        slope = grad / (a * a + b * b)
+        return slope * b if self.needs(0) else None, -slope * a if self.needs(1) else None
+
+
+class LogAddExp(Elementwise):
+    """ln(exp a + exp b), shifted so that nothing overflows."""
+
+    formula, vjp = "y = ln(eᵃ + eᵇ)", "da = dy · exp(a - y),  db = dy · exp(b - y)"
+
+    def forward(self, xp: Any, a: Any, b: Any) -> Any:
+        return xp.logaddexp(a, b)
+
+    def backward(self, xp: Any, grad: Any, a: Any, b: Any, y: Any) -> Any:
+        da = grad * xp.exp(a - y) if self.needs(0) else None
+        return da, grad * xp.exp(b - y) if self.needs(1) else None
+
+
+def _no_integer_by_zero(a: Any, b: Any) -> None:
+    """PyTorch refuses what NumPy gives 0 for."""
+    if all(getattr(getattr(x, "dtype", x), "kind", "i") in "iub" for x in (a, b)):
+        zero = (b == 0).any() if hasattr(b, "dtype") else b == 0
+        if zero and not isinstance(a, float):
+            raise DivisionByZeroError("an integer divided by 0 has no quotient; use x.float().")
 
 
 class Maximum(Elementwise):

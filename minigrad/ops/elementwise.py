@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import log, pi
 from typing import Any
 
 from minigrad.ops.op import Op
@@ -45,6 +45,32 @@ class Log(Op):
 
     def backward(self, xp: Any, grad: Any, x: Any) -> Any:
         return (grad / x,)
+
+
+class Log2(Op):
+    """The logarithm to base 2, exact for powers of 2."""
+
+    formula, vjp = "y = log₂ x", "dx = dy / (x ln 2)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.log2(x)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (grad / (x * log(2)),)
+
+
+class Log10(Op):
+    """The logarithm to base 10, exact for powers of 10."""
+
+    formula, vjp = "y = log₁₀ x", "dx = dy / (x ln 10)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.log10(x)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (grad / (x * log(10)),)
 
 
 class Log1p(Op):
@@ -173,6 +199,77 @@ class Erf(Op):
 
     def backward(self, xp: Any, grad: Any, x: Any) -> Any:
         return (grad * (2 / pi**0.5) * xp.exp(-x * x),)
+
+
+class Asin(Op):
+    """The angle in [-π/2, π/2] whose sine is x."""
+
+    formula, vjp = "y = arcsin x", "dx = dy / √(1 - x²)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.arcsin(x)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (grad / xp.sqrt(1 - x * x),)
+
+
+class Acos(Op):
+    """The angle in [0, π] whose cosine is x."""
+
+    formula, vjp = "y = arccos x", "dx = -dy / √(1 - x²)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.arccos(x)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (-grad / xp.sqrt(1 - x * x),)
+
+
+class Atan(Op):
+    """The angle in [-π/2, π/2] whose tangent is x."""
+
+    formula, vjp = "y = arctan x", "dx = dy / (1 + x²)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.arctan(x)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (grad / (1 + x * x),)
+
+
+class Erfc(Op):
+    """1 - erf(x), accurate where erf(x) is near 1."""
+
+    formula, vjp = "y = 1 - erf x", "dx = -dy · 2/√π exp(-x²)"
+    floating = True
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        return xp.erfc(x)
+
+    def backward(self, xp: Any, grad: Any, x: Any) -> Any:
+        return (-grad * (2 / pi**0.5) * xp.exp(-x * x),)
+
+
+class Rounded(Op):
+    """The integer ``how`` leads to (floor, ceil, trunc, or round, halves to even); its slope is 0.
+
+    ``round`` keeps ``decimals`` digits after the point, or, where it is negative, before it.
+    """
+
+    formula, vjp = "y = x, rounded", "dx = 0"
+
+    def __init__(self, how: str, decimals: int = 0) -> None:
+        self.how, self.decimals = how, decimals
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        function = getattr(xp, self.how)
+        return function(x, self.decimals) if self.decimals else function(x)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        return (xp.zeros_like(grad),)
 
 
 class Clamp(Op):

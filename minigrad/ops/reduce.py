@@ -214,20 +214,36 @@ class LogSumExp(Reduction):
 
 
 class Norm(Reduction):
-    """The Euclidean norm √Σ x²; where it is 0 its gradient is 0, as in PyTorch."""
+    """The p-norm, (Σ |x|ᵖ)^(1/p), p > 0; where it is 0 its gradient is 0, as in PyTorch."""
 
-    formula, vjp = "y = √Σ x²", "dx = dy · x / y"
+    formula, vjp = "y = (Σ |x|ᵖ)^(1/p)", "dx = dy · sign x · (|x| / y)^(p - 1)"
+
+    def __init__(self, axes: Shape, keep: bool = False, p: float = 2) -> None:
+        super().__init__(axes, keep)
+        self.p = p
+
+    def attributes(self) -> dict[str, Any]:
+        return {**super().attributes(), "p": self.p}
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.input_shape = x.shape
         wide = _wide(xp, x)
-        y = xp.sqrt((wide * wide).sum(axis=self.axes, keepdims=self.keepdim))
+        if self.p == 2:
+            y = xp.sqrt((wide * wide).sum(axis=self.axes, keepdims=self.keepdim))
+        else:
+            total = (xp.abs(wide) ** self.p).sum(axis=self.axes, keepdims=self.keepdim)
+            y = total ** (1 / self.p)
         return xp.astype(y, x.dtype)
 
     def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
         flat = y == 0
-        slope = xp.where(flat, 0.0, grad / xp.where(flat, 1.0, y))
-        return (self.stretch(xp, slope) * x,)
+        divisor = xp.where(flat, 1.0, y)
+        if self.p == 2:
+            return (self.stretch(xp, xp.where(flat, 0.0, grad / divisor)) * x,)
+        slope = self.stretch(xp, xp.where(flat, 0.0, grad / divisor ** (self.p - 1)))
+        zero = x == 0
+        power = xp.abs(xp.where(zero, 1.0, x)) ** (self.p - 1)  # 0 ** -0.5 would be infinite
+        return (slope * xp.where(zero, 0.0, xp.sign(x) * power),)
 
 
 class CumSum(Op):
@@ -251,3 +267,51 @@ class CumSum(Op):
             return (grad,)
         flipped = xp.cumsum(xp.flip(grad, self.axis), axis=self.axis)
         return (xp.flip(flipped, self.axis),)
+
+
+class CumProd(Op):
+    """Running products along one axis.
+
+    yᵢ contains xⱼ for j ≤ i, and its derivative there is the product of the others: yᵢ / xⱼ, or,
+    where an x is 0, the running products of a table in whose row j the factor xⱼ is 1.
+    """
+
+    formula, vjp = "yᵢ = Π_{j ≤ i} xⱼ", "dxⱼ = Σ_{i ≥ j} dyᵢ · Π of the others"
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        if x.ndim:
+            return xp.cumprod(x, axis=self.axis, dtype=_summed(x))
+        return x.copy() if x.dtype.kind == "f" else xp.astype(x, "int64")
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        if not grad.ndim:
+            return (grad,)
+        if not xp.any(x == 0):
+            flipped = xp.cumsum(xp.flip(grad * y, self.axis), axis=self.axis)
+            return (xp.flip(flipped, self.axis) / x,)
+        row, flow = x.swapaxes(self.axis, -1), grad.swapaxes(self.axis, -1)
+        wide = row.reshape((*row.shape[:-1], 1, row.shape[-1]))
+        table = xp.broadcast_to(wide, (*row.shape, row.shape[-1]))
+        eye = xp.tril(xp.triu(xp.ones_like(table))) != 0
+        others = xp.triu(xp.cumprod(xp.where(eye, 1.0, table), axis=table.ndim - 1))
+        dx = (flow.reshape(wide.shape) * others).sum(axis=-1)
+        return (dx.swapaxes(self.axis, -1),)
+
+
+class Median(Amax):
+    """The lower median of all elements; equal ones share the gradient. NaN if there is one."""
+
+    formula, vjp = "y = median x", "dx = dy · [x = y] / count"
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        self.input_shape = x.shape
+        flat = xp.sort(x.reshape(-1))
+        last = flat[-1]
+        y = last if last != last else flat[(len(flat) - 1) // 2]
+        return y.reshape((1,) * x.ndim) if self.keepdim else y
+
+    def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:
+        return super().backward(xp, grad, x, y)
