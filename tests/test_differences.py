@@ -1,0 +1,206 @@
+"""Every line of docs/differences.md, shown on both sides where PyTorch is at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import DtypeError, GraphError, RangeError, ShapeError
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "differences.md"
+SHOWN: dict[str, Callable[[Any], None]] = {}
+
+
+def line(where: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    def enter(show: Callable[[Any], None]) -> Callable[[Any], None]:
+        SHOWN[where] = show
+        return show
+
+    return enter
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch")
+
+
+def lines() -> list[str]:
+    rows = re.findall(r"^\| (.+?) \|", PAGE.read_text(), re.M)
+    return [r for r in rows if r != "where"]
+
+
+def test_every_line_is_shown() -> None:
+    assert sorted(lines()) == sorted(SHOWN)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("where", lines())
+def test_line(where: str, torch: Any) -> None:
+    SHOWN[where](torch)
+
+
+@line("dtypes")
+def dtypes(torch: Any) -> None:
+    assert mg.float64 is np.dtype("float64") and str(mg.float64) == "float64"
+    assert mg.ones(2, dtype="float64").dtype == mg.float64
+    assert str(torch.float64) == "torch.float64"
+
+
+@line("devices")
+def devices(torch: Any) -> None:
+    assert mg.ones(2).device == "cpu" and isinstance(torch.ones(2).device, torch.device)
+
+
+@line("shapes")
+def shapes(torch: Any) -> None:
+    assert type(mg.ones(2).shape) is tuple and type(torch.ones(2).shape) is torch.Size
+
+
+@line("nodes")
+def nodes(torch: Any) -> None:
+    for t, name in ((mg, "<Mul>"), (torch, "<MulBackward0")):
+        x = t.ones(2, requires_grad=True)
+        assert repr((x * x).grad_fn).startswith(name)
+
+
+@line("first arguments")
+def first_arguments(torch: Any) -> None:
+    for t in (mg, torch):
+        assert t.sum(input=t.ones(2)).item() == 2
+    with pytest.raises(TypeError):
+        mg.Tensor.sum(input=mg.ones(2))
+
+
+@line("`out=`")
+def out(torch: Any) -> None:
+    y = torch.zeros(2)
+    torch.add(torch.ones(2), 1, out=y)
+    assert y.tolist() == [2, 2]
+    with pytest.raises(TypeError, match="out"):
+        mg.add(mg.ones(2), 1, out=mg.zeros(2))
+
+
+@line("random numbers")
+def random_numbers(torch: Any) -> None:
+    a, b = (t.rand(3, generator=t.Generator().manual_seed(0)).tolist() for t in (mg, torch))
+    assert a != pytest.approx(b)
+
+
+@line("`inference_mode`")
+def inference_mode(torch: Any) -> None:
+    for t in (mg, torch):
+        with t.inference_mode():
+            c = t.ones(2) * 2
+        x = t.ones(2, requires_grad=True)
+        if t is torch:
+            with pytest.raises(RuntimeError, match=r"[Ii]nference"):
+                x * c
+        else:
+            (x * c).sum().backward()
+            assert x.grad.tolist() == [2, 2]
+
+
+@line("`view()`")
+def view(torch: Any) -> None:
+    assert mg.arange(6).reshape(2, 3).T.view(6).tolist() == [0, 3, 1, 4, 2, 5]
+    with pytest.raises(RuntimeError):
+        torch.arange(6).reshape(2, 3).T.view(6)
+
+
+@line("views changed in place")
+def views_changed_in_place(torch: Any) -> None:
+    for t in (mg, torch):
+        x = t.ones(2, 3, requires_grad=True)
+        y = x * 1
+        row = y[0]
+        if t is torch:
+            row.mul_(2)
+            y.sum().backward()
+            assert x.grad.tolist() == [[2, 2, 2], [1, 1, 1]]
+        else:
+            with pytest.raises(GraphError, match="view"):
+                row.mul_(2)
+
+
+@line("errors")
+def errors(torch: Any) -> None:
+    assert issubclass(ShapeError, ValueError) and issubclass(ShapeError, RuntimeError)
+    assert issubclass(DtypeError, TypeError) and issubclass(DtypeError, RuntimeError)
+    for kind in (ValueError, IndexError, RuntimeError):
+        assert issubclass(RangeError, kind)
+    with pytest.raises(RuntimeError) as found:
+        torch.ones(2) + torch.ones(3)
+    assert not isinstance(found.value, ValueError)
+
+
+@line("NaN under `sign`, `abs`")
+def nan_under_sign(torch: Any) -> None:
+    for t in (mg, torch):
+        x = t.tensor([float("nan")], requires_grad=True)
+        x.abs().sum().backward()
+        for value in (x.sign(), x.grad):
+            assert value.isnan().item() is (t is mg)
+
+
+@line("NaN under `max`, `min`, `median`")
+def nan_under_max(torch: Any) -> None:
+    for t in (mg, torch):
+        for name in ("max", "min", "median"):
+            x = t.tensor([1.0, float("nan")], requires_grad=True)
+            getattr(x, name)().backward()
+            assert x.grad.isnan().tolist() == [t is mg] * 2
+            assert t is mg or x.grad.tolist() == [0, 1]
+
+
+@line("a number % a tensor")
+def a_number_modulo_a_tensor(torch: Any) -> None:
+    x, y = (t.tensor([2.0], requires_grad=True) for t in (mg, torch))
+    (5.0 % x).sum().backward()
+    assert x.grad.tolist() == [-2]
+    with pytest.raises(RuntimeError, match="not implemented"):
+        (5.0 % y).sum().backward()
+
+
+@line("`scatter` of a larger source")
+def scatter_of_a_larger_source(torch: Any) -> None:
+    for t in (mg, torch):
+        source = t.ones(3, requires_grad=True)
+        y = t.zeros(2).scatter(0, t.tensor([1]), source).sum()
+        if t is mg:
+            y.backward()
+            assert source.grad.tolist() == [1, 0, 0]
+        else:
+            with pytest.raises(RuntimeError, match="invalid gradient"):
+                y.backward()
+
+
+@line("`unique`")
+def unique(torch: Any) -> None:
+    a, b = (t.tensor([1.0, 1.0], requires_grad=True).unique() for t in (mg, torch))
+    assert not a.requires_grad and b.requires_grad
+    with pytest.raises(RuntimeError, match="not implemented"):
+        b.sum().backward()
+
+
+@line("order of equals")
+def order_of_equals(torch: Any) -> None:
+    x = mg.tensor([1.0, 0.0] * 50)
+    places = [*range(1, 100, 2), *range(0, 100, 2)]
+    assert x.argsort().tolist() == x.sort().indices.tolist() == places
+    assert x.topk(100, largest=False).indices.tolist() == places
+    assert mg.unique(mg.tensor([2, 1, 2]), sorted=False).tolist() == [1, 2]
+    assert torch.tensor([1.0, 0.0] * 50).argsort(stable=True).tolist() == places
+
+
+@line("dtypes that are missing")
+def dtypes_that_are_missing(torch: Any) -> None:
+    for name in ("bfloat16", "complex64"):
+        assert hasattr(torch, name) and not hasattr(mg, name)
+        with pytest.raises(DtypeError):
+            mg.ones(2).to(dtype=name)
