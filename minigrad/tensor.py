@@ -368,7 +368,7 @@ class Tensor(Methods):
         if base is not None and base() is not None:
             raise GraphError(
                 f"{name} in place on a view, with a gradient to flow: the tensor of shape "
-                f"{base().shape} it looks into would not notice; change that one by index, x[i] = v."
+                f"{base().shape} it looks into would not notice; change that by index, x[i] = v."
             )
         if self._op is not None and (self._op.view or self._op.viewed):
             raise GraphError(

@@ -44,6 +44,7 @@ DRAWS: dict[str, Callable[[np.random.Generator, Shape], Any]] = {
     "real": lambda rng, shape: rng.uniform(-1.4, 1.4, shape),
     "small": lambda rng, shape: rng.uniform(-0.8, 0.8, shape),
     "positive": lambda rng, shape: rng.uniform(0.5, 2.0, shape),
+    "chance": lambda rng, shape: rng.uniform(0.2, 0.8, shape),
     "apart": _apart,
     "distinct": _distinct,
     "between": lambda rng, shape: _distinct(rng, shape) + 0.1,
@@ -54,7 +55,7 @@ DRAWS: dict[str, Callable[[np.random.Generator, Shape], Any]] = {
 
 
 #: The draws of real numbers, for which gradients are asked.
-SMOOTH = ("real", "small", "positive", "apart", "distinct", "between", "zeros")
+SMOOTH = ("real", "small", "positive", "chance", "apart", "distinct", "between", "zeros")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,10 @@ def real(*shape: int) -> Given:
 
 def positive(*shape: int) -> Given:
     return Given("positive", shape)
+
+
+def chance(*shape: int) -> Given:
+    return Given("chance", shape)
 
 
 def apart(*shape: int) -> Given:
@@ -591,6 +596,28 @@ row(
     scalar=Small(((),), (1,), lambda: ops.Slice((None, ...))),
     same=lambda t, x: x[::2, None, 1, ...],
 )
+TABLE = np.array([[0, 2, 2], [1, 1, 2]])
+for name, options in (("plain", ()), ("padding", (2,)), ("shares", (0, True))):
+    row(
+        f"Embedding-{name}",
+        lambda o=options: ops.Embedding(TABLE, *o),
+        real(3, 2),
+        empty=Small(((3, 0),), (2, 3, 0)),
+        oracle=lambda t, w, o=options: t.nn.functional.embedding(
+            t.tensor(TABLE), w, *o[:1], scale_grad_by_freq=len(o) == 2
+        ),
+        exempt={
+            **AXES,
+            **(
+                {}
+                if name == "plain"
+                else dict.fromkeys(
+                    ("first", "second", "third"),
+                    "its gradient is not that of its value; the parity test holds it",
+                )
+            ),
+        },
+    )
 row(
     "IndexAdd",
     lambda: ops.IndexAdd((np.array([2, 0, 2]),), (4, 2)),
@@ -967,3 +994,21 @@ for reduction in ("mean", "sum", "none"):
             ),
             exempt=AXES,
         )
+row(
+    "BinaryCrossEntropy",
+    ops.BinaryCrossEntropy,
+    chance(2, 3),
+    chance(2, 3),
+    empty=Small(((0, 3), (0, 3)), (0, 3)),
+    scalar=Small(((), ()), ()),
+    oracle=lambda t, p, y: t.nn.functional.binary_cross_entropy(p, y, reduction="none"),
+)
+row(
+    "BinaryCrossEntropySlope",
+    ops.BinaryCrossEntropySlope,
+    chance(2, 3),
+    chance(2, 3),
+    empty=Small(((0, 3), (0, 3)), (0, 3)),
+    scalar=Small(((), ()), ()),
+    oracle=lambda t, p, y: (p - y) / (p * (1 - p)),
+)

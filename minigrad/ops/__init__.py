@@ -52,8 +52,8 @@ from minigrad.ops.elementwise import (
     Sqrt,
     Tan,
 )
-from minigrad.ops.index import Gather, Index, IndexAdd, ScatterAdd, SetItem, Slice
-from minigrad.ops.loss import CrossEntropy
+from minigrad.ops.index import Embedding, Gather, Index, IndexAdd, ScatterAdd, SetItem, Slice
+from minigrad.ops.loss import BinaryCrossEntropy, BinaryCrossEntropySlope, CrossEntropy
 from minigrad.ops.matmul import Einsum, Linear, MatMul
 from minigrad.ops.norm import (
     BatchNorm,
@@ -104,6 +104,8 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "BatchNormInference",
+    "BinaryCrossEntropy",
+    "BinaryCrossEntropySlope",
     "Cast",
     "Clamp",
     "Clone",
@@ -119,6 +121,7 @@ __all__ = [
     "Div",
     "Dropout",
     "Einsum",
+    "Embedding",
     "Erf",
     "Erfc",
     "Exp",

@@ -40,6 +40,33 @@ class Slice(Index):
         return (xp.index_add(grad, self.index, self.input_shape),)
 
 
+class Embedding(Index):
+    """weight[index], whose gradient leaves out a row, or counts every row once a batch."""
+
+    formula, vjp = "y = weight[index]", "dweight = 0;  dweight[index] += share · dy"
+
+    def __init__(
+        self, index: Any, padding_idx: int | None = None, scale_grad_by_freq: bool = False
+    ) -> None:
+        self.index, self.padding_idx = index, padding_idx
+        self.scale_grad_by_freq = scale_grad_by_freq
+
+    def forward(self, xp: Any, weight: Any) -> Any:
+        self.input_shape, self.share = weight.shape, None
+        if self.scale_grad_by_freq:
+            ones = xp.ones(self.index.shape, dtype=weight.dtype)
+            self.share = 1 / xp.index_add(ones, (self.index,), weight.shape[:1])[self.index]
+        if self.padding_idx is not None:
+            counts = self.index != self.padding_idx
+            self.share = counts if self.share is None else self.share * counts
+        return weight[self.index]
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        if self.share is not None:
+            grad = grad * self.share[..., None]
+        return (xp.index_add(grad, (self.index,), self.input_shape),)
+
+
 class IndexAdd(Op):
     """Zeros of a shape with x added at an index: what Index undoes."""
 

@@ -1,10 +1,10 @@
-"""Losses with kernels of their own."""
+"""Losses that are more than a composition."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from minigrad.ops.op import Fused
+from minigrad.ops.op import Fused, Op
 
 
 class CrossEntropy(Fused):
@@ -53,3 +53,37 @@ class CrossEntropy(Fused):
             return total
         count = xp.astype((target != self.ignore_index).sum(), loss.dtype)
         return total / count
+
+
+class BinaryCrossEntropy(Op):
+    """-(t ln p + (1 - t) ln(1 - p)), element by element; each logarithm is held above -100."""
+
+    formula = "y = -(t ln p + (1 - t) ln(1 - p))"
+    vjp = "dp = dy · (p - t) / (p (1 - p)),  dt = dy · (ln(1 - p) - ln p)"
+
+    def forward(self, xp: Any, p: Any, t: Any) -> Any:
+        log_p, log_q = xp.maximum(xp.log(p), -100), xp.maximum(xp.log1p(-p), -100)
+        return -(t * log_p + (1 - t) * log_q)
+
+    def backward(self, xp: Any, grad: Any, p: Any, t: Any) -> Any:
+        dp = grad * xp.run(BinaryCrossEntropySlope(), p, t) if self.needs(0) else None
+        return dp, grad * (xp.log1p(-p) - xp.log(p)) if self.needs(1) else None
+
+
+class BinaryCrossEntropySlope(Op):
+    """(p - t) / (p (1 - p)), the slope of BinaryCrossEntropy, finite where p is 0 or 1.
+
+    An op of its own because PyTorch keeps its second derivative finite in another way: with 1e-12
+    added to p and to 1 - p, where the first has the product held above 1e-12.
+    """
+
+    formula = "y = (p - t) / max(p (1 - p), ε)"
+    vjp = "dp = dy · (p² - 2 p t + t) / ((p + ε)² (1 - p + ε)²),  dt = -dy / max(p (1 - p), ε)"
+
+    def forward(self, xp: Any, p: Any, t: Any) -> Any:
+        return (p - t) / xp.maximum(p * (1 - p), 1e-12)
+
+    def backward(self, xp: Any, grad: Any, p: Any, t: Any) -> Any:
+        product = (p + 1e-12) * (1 - p + 1e-12)
+        dp = grad * (p * p - 2 * p * t + t) / (product * product)
+        return dp, -grad / xp.maximum(p * (1 - p), 1e-12)
