@@ -57,6 +57,67 @@ MODULES: list[tuple[str, tuple[int, ...]]] = [
     ("n.Fold((5, 4), (2, 3), dilation=(2, 1), padding=(1, 2), stride=(2, 1))", (2, 18, 18)),
     ("n.Fold([4, 5], 2, stride=2)", (12, 4)),
     ("n.Fold((5, 4), 2)", (0, 12, 12)),
+    ("n.ZeroPad1d(1)", (2, 3, 4)),
+    ("n.ZeroPad1d((0, -2))", (4,)),
+    ("n.ZeroPad2d((1, 2, -1, 0))", (2, 3, 4, 5)),
+    ("n.ZeroPad2d(2)", (0, 3, 0, 5)),
+    ("n.ZeroPad3d(1)", (2, 1, 2, 3)),
+    ("n.ConstantPad1d(2, 1.5)", (2, 3)),
+    ("n.ConstantPad2d([1, 2, 3, 4], -3)", (3, 4, 5)),
+    ("n.ConstantPad3d((1, 0, 2, 0, 0, 1), 0.5)", (1, 2, 2, 3, 1)),
+    ("n.ReflectionPad1d(2)", (3, 4)),
+    ("n.ReflectionPad1d((-3, 5))", (2, 3, 6)),
+    ("n.ReflectionPad2d((1, 2, 0, 3))", (2, 3, 4, 5)),
+    ("n.ReflectionPad2d(1)", (0, 3, 4, 5)),
+    ("n.ReflectionPad3d((1, 0, 2, 1, 0, 1))", (1, 2, 3, 3, 2)),
+    ("n.ReplicationPad1d(7)", (2, 3, 4)),
+    ("n.ReplicationPad1d((-2, 2))", (3, 4)),
+    ("n.ReplicationPad2d((1, 2, 0, 5))", (3, 4, 5)),
+    ("n.ReplicationPad2d(1)", (0, 3, 4, 5)),
+    ("n.ReplicationPad3d(1)", (2, 1, 3, 2)),
+    ("n.CircularPad1d((4, 1))", (2, 3, 4)),
+    ("n.CircularPad1d((-1, 2))", (3, 4)),
+    ("n.CircularPad2d((1, 2, 0, 3))", (2, 3, 4, 5)),
+    ("n.CircularPad2d(1)", (3, 4, 5)),
+    ("n.CircularPad3d((1, 0, 2, 1, 0, 1))", (2, 3, 3, 2)),
+    ("n.MaxPool1d(2)", (2, 3, 7)),
+    ("n.MaxPool1d((3,), 2, 1, 2, True, True)", (3, 8)),
+    ("n.MaxPool1d(3, stride=1, padding=1, return_indices=True)", (0, 3, 8)),
+    ("n.MaxPool1d(4, 3, ceil_mode=True)", (1, 2, 8)),
+    ("n.MaxPool2d((3, 2), (2, 1), 1, (1, 2), True, True)", (3, 8, 5)),
+    ("n.MaxPool2d(2)", (0, 3, 4, 5)),
+    ("n.AvgPool1d(2)", (2, 3, 7)),
+    ("n.AvgPool1d(3, 2, 1, True, False)", (3, 8)),
+    ("n.AvgPool1d((4,), (3,), (2,), ceil_mode=True)", (2, 3, 8)),
+    ("n.AvgPool1d(1)", (0, 3, 8)),
+    ("n.AvgPool2d((3, 2), 2, 1, True, False)", (2, 3, 6, 5)),
+    ("n.AvgPool2d(3, 2, (1, 0), divisor_override=-2)", (3, 6, 5)),
+    ("n.AdaptiveAvgPool1d(3)", (2, 3, 7)),
+    ("n.AdaptiveAvgPool1d((5,))", (3, 4)),
+    ("n.AdaptiveAvgPool1d(1)", (0, 3, 4)),
+    ("n.AdaptiveAvgPool2d((3, None))", (2, 3, 7, 5)),
+    ("n.AdaptiveAvgPool2d((6, 8))", (3, 5, 5)),
+    ("n.AdaptiveMaxPool1d(3)", (2, 3, 7)),
+    ("n.AdaptiveMaxPool1d((5,), True)", (3, 4)),
+    ("n.AdaptiveMaxPool1d(2)", (0, 3, 4)),
+    ("n.AdaptiveMaxPool2d(2)", (2, 3, 7, 5)),
+    ("n.AdaptiveMaxPool2d((3, None), return_indices=True)", (3, 7, 5)),
+    ("n.AdaptiveMaxPool2d((6, 8), True)", (1, 2, 5, 5)),
+    ("n.AdaptiveMaxPool2d(2)", (0, 3, 7, 5)),
+    ("n.Upsample(scale_factor=2)", (2, 3, 4)),
+    ("n.Upsample((5, 3))", (2, 3, 4, 5)),
+    ("n.Upsample(size=7, mode='linear')", (2, 3, 4)),
+    ("n.Upsample(scale_factor=(2, 1.3), mode='bilinear')", (2, 3, 4, 5)),
+    ("n.Upsample((5, 7), None, 'bilinear', True)", (0, 3, 4, 5)),
+    ("n.Upsample(None, 1.7, 'bicubic', False, True)", (2, 3, 4, 5)),
+    ("n.UpsamplingNearest2d(scale_factor=3)", (2, 3, 4, 5)),
+    ("n.UpsamplingBilinear2d(6)", (2, 3, 4, 5)),
+    ("n.UpsamplingBilinear2d(scale_factor=(1.5, 2))", (1, 3, 4, 1)),
+    ("n.PixelShuffle(2)", (2, 8, 3, 1)),
+    ("n.PixelShuffle(3)", (9, 2, 2)),
+    ("n.PixelShuffle(1)", (2, 1, 2, 2, 3)),
+    ("n.PixelUnshuffle(2)", (2, 3, 4, 6)),
+    ("n.PixelUnshuffle(3)", (1, 2, 2, 3, 6)),
     ("n.BatchNorm3d(3)", (2, 3, 2, 3, 2)),
     ("n.BatchNorm3d(3, 1e-3, None, affine=False)", (1, 3, 2, 1, 4)),
     ("n.BatchNorm3d(3, momentum=0.7, track_running_stats=False, bias=False)", (2, 3, 2, 3, 2)),
@@ -103,6 +164,46 @@ FUNCTIONS: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
     ("F.unfold(a, (1, 4))", ((3, 5, 4),)),
     ("F.fold(a, 4, 2, 2, 1, 2)", ((2, 8, 4),)),
     ("F.fold(a, (4, 5), (1, 5))", ((10, 4),)),
+    ("F.pad(a, (1, 2, -1, 0, 3, 1))", ((2, 3, 4),)),
+    ("F.pad(a, [1, -2], 'constant', 2.5)", ((4,),)),
+    ("F.pad(a, ())", ((4,),)),
+    ("F.pad(a, (2, 3, 1, 1), mode='reflect')", ((2, 4, 5),)),
+    ("F.pad(a, (0, -2, -1, 1), mode='reflect', value=0.0)", ((2, 3, 4, 5),)),
+    ("F.pad(a, (1, 2, 2, 0, 1, 1), 'reflect')", ((1, 2, 3, 3, 3),)),
+    ("F.pad(a, (5, 6), 'replicate')", ((2, 1),)),
+    ("F.pad(a, (1, 2, 2, 0, 1, 1), 'replicate')", ((2, 3, 1, 3),)),
+    ("F.pad(a, (3, 3), 'circular')", ((2, 3),)),
+    ("F.pad(a, (-1, 2, 1, -2), 'circular')", ((2, 4, 5),)),
+    ("F.pad(a, (1, 2, 2, 0, 1, 1), 'circular')", ((1, 2, 2, 3, 3),)),
+    ("F.max_pool1d(a, 3, return_indices=True)", ((2, 3, 7),)),
+    ("F.max_pool1d(a, 2, 3, 1, 2, ceil_mode=True)", ((3, 7),)),
+    ("F.max_pool2d(a, 3, 2, 1, 1, True)", ((2, 3, 7, 4),)),
+    ("F.avg_pool1d(a, 3, 2, 1, False, False)", ((2, 3, 7),)),
+    ("F.avg_pool2d(a, (2, 3), None, (1, 0), True, True, 5)", ((3, 7, 4),)),
+    ("F.adaptive_avg_pool1d(a, 3)", ((3, 7),)),
+    ("F.adaptive_avg_pool2d(a, (None, 4))", ((2, 3, 7, 3),)),
+    ("F.adaptive_avg_pool2d(a, (7, 3))", ((2, 3, 7, 3),)),
+    ("F.adaptive_max_pool1d(a, 4, return_indices=True)", ((3, 7),)),
+    ("F.adaptive_max_pool2d(a, (None, 4), True)", ((2, 3, 7, 3),)),
+    ("F.interpolate(a, 9)", ((2, 3, 4),)),
+    ("F.interpolate(a, scale_factor=0.7)", ((2, 3, 9, 4),)),
+    ("F.interpolate(a, (4, 6, 2))", ((1, 2, 2, 4, 3),)),
+    ("F.interpolate(a, 7, mode='nearest-exact')", ((2, 3, 4, 9),)),
+    ("F.interpolate(a, scale_factor=2.0, mode='nearest-exact')", ((2, 3, 4),)),
+    ("F.interpolate(a, 3, mode='linear', align_corners=True)", ((2, 3, 8),)),
+    ("F.interpolate(a, scale_factor=2.3, mode='linear')", ((2, 3, 4),)),
+    (
+        "F.interpolate(a, scale_factor=2.3, mode='linear', recompute_scale_factor=True)",
+        ((2, 3, 4),),
+    ),
+    ("F.interpolate(a, (1, 9), mode='bilinear')", ((2, 3, 4, 5),)),
+    ("F.interpolate(a, [8, 2], mode='bilinear', align_corners=True)", ((2, 3, 4, 5),)),
+    ("F.interpolate(a, (1, 9), mode='bicubic', align_corners=True)", ((2, 3, 4, 5),)),
+    ("F.interpolate(a, scale_factor=1.3, mode='bicubic')", ((2, 3, 4, 5),)),
+    ("F.interpolate(a, 3, mode='area')", ((2, 3, 4),)),
+    ("F.interpolate(a, scale_factor=0.6, mode='area')", ((2, 3, 4, 5),)),
+    ("F.pixel_shuffle(a, 2)", ((2, 2, 4, 1, 3),)),
+    ("F.pixel_unshuffle(a, 2)", ((3, 2, 6),)),
     ("F.group_norm(a, 2)", ((3, 4),)),
     ("F.group_norm(a, 2, b, c, 1e-2)", ((3, 4, 5), (4,), (4,))),
     ("F.instance_norm(a)", ((3, 4, 5),)),
@@ -124,6 +225,14 @@ NAMES = re.findall(
     """
 Conv1d Conv2d ConvTranspose1d ConvTranspose2d Unfold Fold
 BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d GroupNorm RMSNorm LocalResponseNorm
+ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d ReflectionPad1d
+ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d
+CircularPad2d CircularPad3d pad
+MaxPool1d MaxPool2d AvgPool1d AvgPool2d AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d
+AdaptiveMaxPool2d max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d
+adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
+Upsample UpsamplingNearest2d UpsamplingBilinear2d PixelShuffle PixelUnshuffle interpolate
+pixel_shuffle pixel_unshuffle
 group_norm instance_norm rms_norm local_response_norm
 conv1d conv2d conv_transpose1d conv_transpose2d unfold fold
 """,
@@ -288,3 +397,156 @@ def test_second_derivatives_of_modules(source: str, shape: tuple[int, ...]) -> N
 def test_second_derivatives_of_functions(source: str, shapes: Any) -> None:
     inputs = [mg.tensor(values(s, i), requires_grad=True) for i, s in enumerate(shapes)]
     check_twice(lambda *v: call(source, F, list(v)), inputs)
+
+
+# ---- sizes, one after another -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "area"])
+def test_interpolation_to_every_size(mode: str) -> None:
+    for n in range(1, 14):
+        x = values((1, 2, n), n)
+        for m in range(1, 30):
+            ours = F.interpolate(mg.tensor(x), m, mode=mode)
+            theirs = torch.nn.functional.interpolate(torch.tensor(x), m, mode=mode)
+            close(ours, theirs, "float64", f"{n} to {m}")
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+def test_interpolation_by_every_factor(mode: str) -> None:
+    for factor in (0.3, 0.5, 0.9, 1.0, 1.01, 1.1, 1.25, 1.5, 2.0, 2.2, 2.5, 3.0, 3.3, 4.0):
+        for n in (4, 7, 10):
+            x = values((1, 1, n, n + 1), n)
+            ours = F.interpolate(mg.tensor(x), scale_factor=factor, mode=mode)
+            theirs = torch.nn.functional.interpolate(
+                torch.tensor(x), scale_factor=factor, mode=mode
+            )
+            close(ours, theirs, "float64", f"{n} by {factor}")
+
+
+def test_pooling_of_every_size() -> None:
+    for n in range(3, 12):
+        x, y = mg.tensor(values((2, 2, n), n)), torch.tensor(values((2, 2, n), n))
+        for m in range(1, 14):
+            compare(
+                F.adaptive_avg_pool1d(x, m),
+                torch.nn.functional.adaptive_avg_pool1d(y, m),
+                "float64",
+            )
+            compare(
+                F.adaptive_max_pool1d(x, m, True),
+                torch.nn.functional.adaptive_max_pool1d(y, m, True),
+                "float64",
+            )
+        for kernel in (1, 2, 3):
+            for stride in (1, 2, 3, 4):
+                for padding in range(kernel // 2 + 1):
+                    for up in (False, True):
+                        given = (kernel, stride, padding)
+                        compare(
+                            F.avg_pool1d(x, *given, up),
+                            torch.nn.functional.avg_pool1d(y, *given, up),
+                            "float64",
+                        )
+                        compare(
+                            F.max_pool1d(x, *given, 1, up, True),
+                            torch.nn.functional.max_pool1d(y, *given, 1, up, True),
+                            "float64",
+                        )
+
+
+def test_integers_are_padded_and_pooled() -> None:
+    x = np.arange(16).reshape(1, 4, 4) - 9
+    for source in (
+        "F.pad(a, (1, 1), value=2.7)",
+        "F.pad(a, (1, 1, 1, 1), 'reflect')",
+        "F.max_pool2d(a, 3, 2, 1, return_indices=True)",
+    ):
+        compare(
+            call(source, F, [mg.tensor(x)]),
+            call(source, torch.nn.functional, [torch.tensor(x)]),
+            "float64",
+        )
+
+
+# ---- where PyTorch's own gradients fail ---------------------------------------------------------
+
+#: The value is PyTorch's. Its gradient is an error (no output cells; an empty batch of pixels), or
+#: skips the map (a factor that rounds to the same size: it copies the output's gradient).
+THEIRS_FAIL = [
+    ("F.adaptive_avg_pool2d(a, 0)", (2, 3, 7, 5)),
+    ("F.adaptive_max_pool2d(a, (0, 2))", (2, 3, 7, 5)),
+    ("F.pixel_shuffle(a, 2)", (0, 8, 3, 1)),
+    ("F.interpolate(a, scale_factor=1.1, mode='bicubic')", (1, 1, 4, 3)),
+]
+
+
+@pytest.mark.parametrize(("source", "shape"), THEIRS_FAIL)
+def test_gradients_where_pytorchs_fail(source: str, shape: tuple[int, ...]) -> None:
+    x = values(shape, 0)
+    mine = mg.tensor(x, requires_grad=True)
+    y = call(source, F, [mine])
+    compare(y, call(source, torch.nn.functional, [torch.tensor(x)]), "float64")
+    (y * mg.tensor(values(y.shape, 1))).sum().backward()
+    assert mine.grad.shape == shape
+    if y.numel():
+        assert mg.gradcheck(lambda a: call(source, F, [a]), mine)
+
+
+# ---- entry by entry, and the third order --------------------------------------------------------
+
+TINY: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
+    ("F.conv1d(a, b, c, 2, 1)", ((1, 2, 3), (2, 2, 2), (2,))),
+    ("F.conv2d(a, b)", ((1, 1, 2, 3), (1, 1, 2, 2))),
+    ("F.conv_transpose1d(a, b, c, 2, 1, 1)", ((1, 2, 2), (2, 1, 2), (1,))),
+    ("F.conv_transpose2d(a, b, c, 2)", ((1, 1, 2, 2), (1, 2, 2, 1), (2,))),
+    ("F.unfold(a, 2, padding=1)", ((1, 1, 2, 2),)),
+    ("F.fold(a, 3, 2)", ((1, 4, 4),)),
+    ("F.pad(a, (1, 0, 2, 1), 'reflect')", ((1, 3, 2),)),
+    ("F.pad(a, (1, 2), 'replicate')", ((2, 2),)),
+    ("F.pad(a, (1, 2), 'circular')", ((2, 2),)),
+    ("F.pad(a, (1, -1), value=1.0)", ((2, 2),)),
+    ("F.max_pool1d(a, 2, 1, 1)", ((1, 5),)),
+    ("F.max_pool2d(a, 2)", ((1, 2, 4),)),
+    ("F.avg_pool1d(a, 3, 2, 1, True, False)", ((1, 6),)),
+    ("F.avg_pool2d(a, 2, 1)", ((1, 3, 2),)),
+    ("F.adaptive_avg_pool1d(a, 2)", ((1, 5),)),
+    ("F.adaptive_avg_pool2d(a, 2)", ((1, 3, 2),)),
+    ("F.adaptive_max_pool1d(a, 2)", ((1, 5),)),
+    ("F.adaptive_max_pool2d(a, 2)", ((1, 3, 2),)),
+    ("F.interpolate(a, 5)", ((1, 1, 3),)),
+    ("F.interpolate(a, 5, mode='linear')", ((1, 1, 3),)),
+    ("F.interpolate(a, (3, 2), mode='bilinear', align_corners=True)", ((1, 1, 2, 3),)),
+    ("F.interpolate(a, (3, 2), mode='bicubic')", ((1, 1, 2, 3),)),
+    ("F.pixel_shuffle(a, 2)", ((4, 1, 2),)),
+    ("F.pixel_unshuffle(a, 2)", ((1, 2, 4),)),
+    ("F.group_norm(a, 2, b, c)", ((1, 4, 2), (4,), (4,))),
+    ("F.instance_norm(a, weight=b, bias=c)", ((2, 1, 4), (1,), (1,))),
+    ("F.rms_norm(a, (4,), b)", ((2, 4), (4,))),
+    ("F.local_response_norm(a, 3, 0.5)", ((1, 4, 2),)),
+    ("F.batch_norm(a, None, None, b, c, training=True)", ((3, 1, 2), (1,), (1,))),
+]
+
+
+def test_every_function_is_checked_entry_by_entry() -> None:
+    checked = {re.search(r"F\.(\w+)", source).group(1) for source, _ in TINY}  # type: ignore[union-attr]
+    assert {name for name in NAMES if name[0].islower()} <= checked
+
+
+@pytest.mark.parametrize(("source", "shapes"), TINY)
+def test_second_derivatives_entry_by_entry(source: str, shapes: Any) -> None:
+    inputs = [mg.tensor(values(s, i), requires_grad=True) for i, s in enumerate(shapes)]
+    assert mg.gradgradcheck(lambda *v: call(source, F, list(v)), inputs, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("source", "shapes"), TINY)
+def test_third_derivatives(source: str, shapes: Any) -> None:
+    """The gradient of a cubic function of the value has the second derivatives of its difference
+    quotients: gradgradcheck of the gradient."""
+    inputs = [mg.tensor(values(s, i), requires_grad=True) for i, s in enumerate(shapes)]
+
+    def slope(*v: Any) -> Any:
+        y = call(source, F, list(v))
+        return mg.grad((y * y * y).sum(), v[:1], create_graph=True)[0]
+
+    assert mg.gradgradcheck(slope, inputs, atol=1e-5, rtol=1e-4)

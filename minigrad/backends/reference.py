@@ -235,7 +235,8 @@ class Reference(Backend):
     ) -> tuple[Array, Array]:
         """The largest of each window and its flat place in the image (NaN counts as largest)."""
         (top, _), (left, _), width = padding[0], padding[1], x.shape[-1]
-        padded = self.pad_image(x, padding, -float("inf"))
+        lowest = -float("inf") if x.dtype.kind == "f" else self.module.iinfo(x.dtype).min
+        padded = self.pad_image(x, padding, lowest)
         rows = self.asarray(range(size[0])).reshape(-1, 1) * stride[0] - top
         columns = self.asarray(range(size[1])) * stride[1] - left
         corner = rows * width + columns

@@ -73,10 +73,28 @@ from minigrad.nn.functional.norm import (
     rms_norm,
 )
 from minigrad.nn.functional.padding import pad
-from minigrad.nn.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from minigrad.nn.functional.pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from minigrad.nn.functional.resize import (
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+)
 
 __all__ = [
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
@@ -105,6 +123,7 @@ __all__ = [
     "hinge_embedding_loss",
     "huber_loss",
     "kl_div",
+    "interpolate",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
@@ -113,6 +132,7 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "margin_ranking_loss",
+    "max_pool1d",
     "max_pool2d",
     "mish",
     "mse_loss",
@@ -124,6 +144,8 @@ __all__ = [
     "pairwise_distance",
     "poisson_nll_loss",
     "prelu",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "relu",
     "relu6",
     "rms_norm",
