@@ -53,7 +53,9 @@ def backward(
             elif create_graph:
                 leaf.grad = leaf.grad + grad
             else:
-                leaf.grad.array = leaf.grad.array + grad.array
+                total = leaf.grad.array + grad.array
+                # NumPy gives a scalar where the result has no axes
+                leaf.grad.array = backend_of(grad.array).asarray(total)
 
 
 def grad(

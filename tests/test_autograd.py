@@ -762,3 +762,11 @@ def test_tensors_on_two_devices_are_refused_by_name():
             mg.ones(2, 2, requires_grad=True) + wrap(Elsewhere())
     finally:
         del backends.backends[Elsewhere]
+
+
+def test_gradients_of_a_leaf_without_axes_add_up_to_a_tensor():
+    x = mg.tensor(2.0, requires_grad=True)
+    for _ in range(3):
+        (x * x).backward()
+    assert x.grad.device == "cpu"
+    assert x.grad.item() == 12

@@ -67,18 +67,6 @@ from minigrad.nn.norm import (
     LocalResponseNorm,
     RMSNorm,
 )
-from minigrad.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from minigrad.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
-
-__all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "GLU",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "SELU",
 from minigrad.nn.padding import (
     CircularPad1d,
     CircularPad2d,
@@ -113,6 +101,17 @@ from minigrad.nn.resize import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
+from minigrad.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
+
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -178,9 +177,9 @@ from minigrad.nn.resize import (
     "Parameter",
     "ParameterDict",
     "ParameterList",
-    "PoissonNLLLoss",
     "PixelShuffle",
     "PixelUnshuffle",
+    "PoissonNLLLoss",
     "RMSNorm",
     "RNNBase",
     "RNNCell",

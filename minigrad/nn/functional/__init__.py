@@ -36,12 +36,8 @@ from minigrad.nn.functional.conv import (
     conv_transpose2d,
     fold,
     unfold,
-from minigrad.nn.functional.conv import conv2d
-from minigrad.nn.functional.distance import (
-    cosine_similarity,
-    normalize,
-    pairwise_distance,
 )
+from minigrad.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from minigrad.nn.functional.dropout import dropout, dropout2d
 from minigrad.nn.functional.embedding import one_hot
 from minigrad.nn.functional.linear import linear
@@ -83,11 +79,7 @@ from minigrad.nn.functional.pool import (
     max_pool1d,
     max_pool2d,
 )
-from minigrad.nn.functional.resize import (
-    interpolate,
-    pixel_shuffle,
-    pixel_unshuffle,
-)
+from minigrad.nn.functional.resize import interpolate, pixel_shuffle, pixel_unshuffle
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -119,11 +111,11 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
-    "instance_norm",
     "hinge_embedding_loss",
     "huber_loss",
-    "kl_div",
+    "instance_norm",
     "interpolate",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
@@ -142,10 +134,10 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
-    "poisson_nll_loss",
-    "prelu",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "poisson_nll_loss",
+    "prelu",
     "relu",
     "relu6",
     "rms_norm",
@@ -163,6 +155,6 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
-    "unfold",
     "triplet_margin_loss",
+    "unfold",
 ]
