@@ -245,6 +245,7 @@ from minigrad.generator import (
     manual_seed,
     set_rng_state,
 )
+from minigrad.interchange import from_torch, to_torch
 from minigrad.serialization import load, save
 from minigrad.tensor import Tensor
 
@@ -341,6 +342,7 @@ __all__ = [
     "frac",
     "from_dlpack",
     "from_numpy",
+    "from_torch",
     "full",
     "full_like",
     "gather",
@@ -474,6 +476,7 @@ __all__ = [
     "tensor",
     "tensordot",
     "tile",
+    "to_torch",
     "topk",
     "trace",
     "transpose",

@@ -22,6 +22,7 @@ from minigrad.errors import CheckpointError
 from minigrad.tensor import Tensor, wrap
 
 FORMAT = "1"
+READABLE = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
 
 def save(obj: Any, f: str | os.PathLike[str]) -> None:
@@ -51,11 +52,14 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
 def load(f: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
     """What ``save`` wrote, or the tensors of any safetensors file by name.
 
+    bfloat16, which NumPy has not, is read as float32: every bfloat16 is a float32.
+
     Args:
         map_location: the device to put the tensors on.
     Raises:
         FileNotFoundError: no such file.
-        CheckpointError: not a safetensors file, or a damaged one.
+        CheckpointError: not a safetensors file, or a damaged one; or a tensor in it has a dtype
+            that there is none for.
     """
     path = Path(f)
     if not path.is_file():
@@ -65,7 +69,7 @@ def load(f: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             tensors = {
-                k: wrap(backend.from_host(file.get_tensor(k), device))
+                k: wrap(backend.from_host(_read(file, path, k), device))
                 for k in file.keys()  # noqa: SIM118
             }
     except SafetensorError as error:
@@ -75,6 +79,30 @@ def load(f: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
     if "nest" not in metadata:
         return tensors
     return _unpack(json.loads(metadata["nest"]), tensors)
+
+
+def _read(file: Any, path: Path, key: str) -> Any:
+    """One array of an open file."""
+    dtype = file.get_slice(key).get_dtype()
+    if dtype == "BF16":
+        return _bfloat16(path, key)
+    if dtype not in READABLE:
+        raise CheckpointError(
+            f"{key} in {path} is {dtype}, for which there is no dtype here; save it as one of "
+            f"{', '.join(READABLE)} or BF16."
+        )
+    return file.get_tensor(key)
+
+
+def _bfloat16(path: Path, key: str) -> Any:
+    """A bfloat16 array as float32, of which it is the upper half: sign, exponent, 7 bits."""
+    with path.open("rb") as raw:
+        size = int.from_bytes(raw.read(8), "little")
+        entry = json.loads(raw.read(size))[key]
+        start, end = entry["data_offsets"]
+        raw.seek(8 + size + start)
+        halves = np.frombuffer(raw.read(end - start), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def _host(tensor: Tensor) -> Any:

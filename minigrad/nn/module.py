@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +10,12 @@ from difflib import get_close_matches
 from typing import Any
 
 from minigrad.backends import backend_of
+from minigrad.creation import empty_like
+from minigrad.dtypes import as_dtype
 from minigrad.engine import set_recording
 from minigrad.errors import CheckpointError
+from minigrad.interchange import from_torch, is_torch
+from minigrad.nn.hooks import BackwardWatch, ModuleHandle
 from minigrad.tensor import Tensor, parse_to, scope, wrap
 
 
@@ -53,6 +58,19 @@ class Buffer(Tensor):
         self.persistent = persistent
 
 
+#: The kinds of hooks, each a dict of them in the order of their calls.
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_state_dict_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+
+
 class Call:
     """One call of a module: who, and inside whose call. Ops remember theirs (``op.scope``).
 
@@ -91,8 +109,8 @@ class Module:
         state["_parameters"] = {}
         state["_buffers"] = {}
         state["_modules"] = {}
-        state["_forward_pre_hooks"] = {}
-        state["_forward_hooks"] = {}
+        for hooks in _HOOKS:
+            state[hooks] = {}
         state["training"] = True
 
     def __init_subclass__(cls) -> None:
@@ -107,6 +125,9 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
+        if isinstance(getattr(type(self), name, None), property):  # as a parametrized weight
+            object.__setattr__(self, name, value)
+            return
         for kind, register in (
             (Parameter, "_parameters"),
             (Module, "_modules"),
@@ -161,7 +182,7 @@ class Module:
     def __dir__(self) -> list[str]:
         state = self.__dict__
         own = [n for r in ("_parameters", "_buffers", "_modules") for n in state.get(r, ())]
-        return [*object.__dir__(self), *own]
+        return sorted(n for n in {*object.__dir__(self), *own} if not n[0].isdigit())
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """As ``self.name = param``; None reserves the name."""
@@ -192,7 +213,9 @@ class Module:
     def _check_name(self, name: str) -> None:
         if "_parameters" not in self.__dict__:
             raise AttributeError("call super().__init__() before registering anything.")
-        if not isinstance(name, str) or "." in name or not name:
+        if not isinstance(name, str):
+            raise TypeError(f"a name is a string, got {type(name).__name__} {name!r}.")
+        if "." in name or not name:
             raise KeyError(f"a name is a non-empty string without dots, got {name!r}.")
         if hasattr(self, name) and all(
             name not in self.__dict__[r] for r in ("_parameters", "_buffers", "_modules")
@@ -224,8 +247,12 @@ class Module:
         return (m for _, m in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) of the modules set on this one."""
-        return ((n, m) for n, m in self._modules.items() if m is not None)
+        """(name, module) of the modules set on this one; one that is set twice, once."""
+        seen: set[Module] = set()
+        for name, module in self._modules.items():
+            if module is not None and module not in seen:
+                seen.add(module)
+                yield name, module
 
     def children(self) -> Iterator[Module]:
         """The modules set on this one."""
@@ -284,6 +311,35 @@ class Module:
             raise AttributeError(f"{target!r} is not a parameter.")
         return found
 
+    def get_buffer(self, target: str) -> Buffer:
+        """The buffer at a dotted path."""
+        path, _, name = target.rpartition(".")
+        found = getattr(self.get_submodule(path), name)
+        if not isinstance(found, Buffer):
+            raise AttributeError(f"{target!r} is not a buffer.")
+        return found
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put ``module`` at a dotted path.
+
+        Args:
+            strict: there must be a module already, to be replaced.
+        """
+        if not target:
+            raise ValueError("set_submodule needs a path such as 'features.0', got an empty one.")
+        if not isinstance(module, Module):
+            raise ValueError(f"set_submodule takes an nn.Module, got {type(module).__name__}.")
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict or hasattr(parent, name):
+            found = getattr(parent, name)
+            if not isinstance(found, Module):
+                raise AttributeError(
+                    f"{name!r} in {target!r} is not a module but {type(found).__name__}; choose "
+                    "another name, or delete it first."
+                )
+        setattr(parent, name, module)
+
     def apply(self, fn: Callable[[Module], Any]) -> Module:
         """Call ``fn`` on every module in here, innermost first, then on this one."""
         for child in self.children():
@@ -328,9 +384,9 @@ class Module:
             raise TypeError(f"a module's dtype must be floating, got {dtype}.")
         return self._convert(lambda t: t.to(device, dtype if t.is_floating_point() else None))
 
-    def _convert(self, fn: Callable[[Tensor], Tensor]) -> Module:
+    def _convert(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Module:
         with set_recording(False):
-            for module in self.modules():
+            for module in self.modules() if recurse else [self]:
                 for register in ("_parameters", "_buffers"):
                     for tensor in module.__dict__[register].values():
                         if tensor is not None:
@@ -351,6 +407,21 @@ class Module:
         """Floating parameters and buffers as float16."""
         return self.to("float16")
 
+    def bfloat16(self) -> Module:
+        """Refused: there is no bfloat16 among NumPy's dtypes."""
+        raise TypeError("bfloat16 is not supported; use .half() (float16) or .float() (float32).")
+
+    def type(self, dst_type: Any) -> Module:
+        """Every parameter and buffer, integers as well, in a floating dtype."""
+        dtype = as_dtype(dst_type)
+        if dtype.kind != "f":
+            raise TypeError(f"a module's dtype must be floating, got {dtype}.")
+        return self._convert(lambda t: t.to(dtype))
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Module:
+        """New memory of any content, on a device, for every parameter and buffer."""
+        return self._convert(lambda t: empty_like(t, device=device), recurse)
+
     def cpu(self) -> Module:
         """Everything on the CPU."""
         return self.to("cpu")
@@ -368,16 +439,15 @@ class Module:
         outer = scope.get()
         token = scope.set(Call(outer, weakref.ref(self)))
         try:
-            for pre_hook in self._forward_pre_hooks.values():
-                changed = pre_hook(self, args)
-                if changed is not None:
-                    args = changed if isinstance(changed, tuple) else (changed,)
-            result = self.forward(*args, **kwargs)
-            for hook in self._forward_hooks.values():
-                changed = hook(self, args, result)
-                if changed is not None:
-                    result = changed
-            return result
+            state = self.__dict__
+            if not (
+                state["_forward_pre_hooks"]
+                or state["_forward_hooks"]
+                or state["_backward_pre_hooks"]
+                or state["_backward_hooks"]
+            ):
+                return self.forward(*args, **kwargs)
+            return self._between_hooks(args, kwargs)
         except (ValueError, TypeError, RuntimeError) as error:
             if not hasattr(error, "_path"):
                 _locate(error, scope.get())
@@ -385,67 +455,212 @@ class Module:
         finally:
             scope.reset(token)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
-        """Call ``hook(module, args)`` before ``forward``; its result replaces the arguments."""
-        return ModuleHandle(self._forward_pre_hooks, hook)
+    def _between_hooks(self, args: Any, kwargs: Any) -> Any:
+        result, called = None, set()
+        try:
+            for hook, with_kwargs in list(self._forward_pre_hooks.values()):
+                if with_kwargs:
+                    changed = hook(self, args, kwargs)
+                    if changed is None:
+                        continue
+                    if not isinstance(changed, tuple) or len(changed) != 2:
+                        raise RuntimeError(
+                            "a forward pre-hook with_kwargs must return None or a pair (args, "
+                            f"kwargs), got {changed!r}."
+                        )
+                    args, kwargs = changed
+                else:
+                    changed = hook(self, args)
+                    if changed is not None:
+                        args = changed if isinstance(changed, tuple) else (changed,)
+            watch = None
+            if self._backward_hooks or self._backward_pre_hooks:
+                watch = BackwardWatch(
+                    self,
+                    list(self._backward_hooks.values()),
+                    list(self._backward_pre_hooks.values()),
+                )
+                args = watch.inputs(args)
+            result = self.forward(*args, **kwargs)
+            for key, (hook, with_kwargs, _) in list(self._forward_hooks.items()):
+                called.add(key)
+                given = (args, kwargs, result) if with_kwargs else (args, result)
+                changed = hook(self, *given)
+                if changed is not None:
+                    result = changed
+            return result if watch is None else watch.outputs(result)
+        except Exception:
+            for key, (hook, with_kwargs, always) in list(self._forward_hooks.items()):
+                if always and key not in called:
+                    try:
+                        hook(self, *((args, kwargs, result) if with_kwargs else (args, result)))
+                    except Exception as error:
+                        warnings.warn(
+                            f"a forward hook with always_call=True failed ({error}) after another "
+                            "error, which is the one raised.",
+                            stacklevel=3,
+                        )
+            raise
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> ModuleHandle:
+        """Call ``hook(module, args)`` before ``forward``; its result replaces the arguments.
+
+        Args:
+            prepend: before the hooks there are, instead of after them.
+            with_kwargs: call ``hook(module, args, kwargs)``, which may return (args, kwargs).
+        """
+        return ModuleHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> ModuleHandle:
         """Call ``hook(module, args, output)`` after ``forward``; what it returns replaces the
         output.
+
+        Args:
+            prepend: before the hooks there are, instead of after them.
+            with_kwargs: call ``hook(module, args, kwargs, output)``.
+            always_call: also where ``forward`` failed, with None for the output.
         """
-        return ModuleHandle(self._forward_hooks, hook)
+        return ModuleHandle(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHandle:
+        """Call ``hook(module, grad_output)`` when the gradients of the outputs are complete; what
+        it returns replaces them.
+        """
+        return ModuleHandle(self._backward_pre_hooks, hook, prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> ModuleHandle:
+        """Call ``hook(module, grad_input, grad_output)`` when the gradients of the positional
+        inputs are complete; what it returns replaces them.
+
+        Both are tuples, with None for what is no tensor or requires no gradient. The output must
+        be a tensor or a tuple.
+        """
+        return ModuleHandle(self._backward_hooks, hook, prepend)
 
     # ---- state dict -----------------------------------------------------------------------------
 
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
-        """Every parameter and persistent buffer by its path; they share memory with the model."""
-        state: OrderedDict[str, Tensor] = OrderedDict()
-        for path, module in self.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
+    def state_dict(
+        self,
+        *,
+        destination: OrderedDict[str, Tensor] | None = None,
+        prefix: str = "",
+        keep_vars: bool = False,
+    ) -> OrderedDict[str, Tensor]:
+        """Every parameter and persistent buffer by its path; they share memory with the model.
+
+        Args:
+            destination: a dict to add them to, and to return.
+            prefix: put before every path, such as ``"encoder."``.
+            keep_vars: the parameters themselves instead of their detached values.
+        """
+        state: OrderedDict[str, Tensor] = OrderedDict() if destination is None else destination
+        for hook in self._state_dict_pre_hooks.values():
+            hook(self, prefix, keep_vars)
+        for key, _, _, value in self._state(prefix):
+            state[key] = value if keep_vars else value.detach()
+        for hook in self._state_dict_hooks.values():
+            hook(self, state, prefix, {})
+        return state
+
+    def _state(self, prefix: str = "") -> Iterator[tuple[str, Module, str, Tensor]]:
+        """(key, the module it is set on, its name there, the tensor) of the whole state."""
+        for path, module in self.named_modules(remove_duplicate=False):
             for register in ("_parameters", "_buffers"):
                 for name, value in module.__dict__[register].items():
                     if value is not None and getattr(value, "persistent", True):
                         key = f"{path}.{name}" if path else name
-                        state[key] = value if keep_vars else value.detach()
-        return state
+                        yield prefix + key, module, name, value
+
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call ``hook(module, prefix, keep_vars)`` before this module's ``state_dict``."""
+        return ModuleHandle(self._state_dict_pre_hooks, hook)
+
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata)``, which may change the dict,
+        after this module's ``state_dict``.
+        """
+        return ModuleHandle(self._state_dict_hooks, hook)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
+        unexpected_keys, error_msgs)``, which may change a copy of the dict, before it is loaded.
+        """
+        return ModuleHandle(self._load_state_dict_pre_hooks, hook)
+
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call ``hook(module, incompatible_keys)`` after ``load_state_dict``; it may clear them."""
+        return ModuleHandle(self._load_state_dict_post_hooks, hook)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> LoadResult:
         """Copy the values of a state dict into this model's parameters and buffers.
 
-        Everything is checked first: on an error the model is as it was.
+        The values may be tensors, of PyTorch as well, or arrays. Everything is checked first: on
+        an error the model is as it was.
 
         Args:
             strict: missing and unexpected names are an error; otherwise they are only returned.
-            assign: take the tensors themselves instead of copying their values.
+            assign: make the tensors themselves, in their dtypes and on their devices, the model's
+                parameters and buffers, instead of copying their values. Do it before an optimizer
+                is built: it would go on with the old ones.
         """
-        own = self.state_dict(keep_vars=True)
-        missing = [k for k in own if k not in state_dict]
-        unexpected = [k for k in state_dict if k not in own]
-        faults = []
-        if strict:
-            faults += [f"missing: {k}" for k in missing]
-            faults += [f"unexpected: {k}{_suggestion(k, missing)}" for k in unexpected]
-        for key, value in state_dict.items():
-            if key in own and tuple(value.shape) != own[key].shape:
-                faults.append(
-                    f"{key} has shape {own[key].shape}, the state dict {tuple(value.shape)}"
-                )
-        if faults:
-            raise CheckpointError(
-                f"the state dict does not fit {type(self).__name__}:\n  " + "\n  ".join(faults)
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                "load_state_dict expects a state dict (tensors by name), got "
+                f"{type(state_dict).__name__}; minigrad.load(path) reads one from a file."
             )
+        faults: list[str] = []
+        given = dict(state_dict)
+        for hook in self._load_state_dict_pre_hooks.values():
+            hook(self, given, "", {}, strict, [], [], faults)
+        own = {key: (module, name, value) for key, module, name, value in self._state()}
+        missing = [k for k in own if k not in given]
+        unexpected = [k for k in given if k not in own]
+        for key in given.keys() & own.keys():
+            value, wanted = given[key], own[key][2].shape
+            if not hasattr(value, "shape"):
+                faults.append(f"{key} is no tensor but {type(value).__name__}")
+            elif tuple(value.shape) != wanted:
+                faults.append(f"{key} has shape {wanted}, the state dict {tuple(value.shape)}")
+            elif not isinstance(value, Tensor):
+                given[key] = from_torch(value) if is_torch(value) else Tensor(value, value.dtype)
+        result = LoadResult(missing, unexpected)
+        if not self._load_state_dict_post_hooks:  # one may yet clear the names that do not match
+            faults += result.faults() if strict else []
+        if faults:
+            raise _unfit(self, faults)
         with set_recording(False):
-            for key, value in state_dict.items():
-                if key in own:
-                    value = (
-                        value if isinstance(value, Tensor) else Tensor(value, dtype=own[key].dtype)
-                    )
-                    if assign:
-                        own[key].array = value.array
-                    else:
-                        own[key].copy_(value)
-        return LoadResult(missing, unexpected)
+            for key, (module, name, old) in own.items():
+                if key not in given:
+                    continue
+                value = given[key]
+                if not assign:
+                    old.copy_(value)
+                elif isinstance(old, Buffer):
+                    module._buffers[name] = Buffer(value, persistent=old.persistent)
+                elif isinstance(value, Parameter):
+                    module._parameters[name] = value.requires_grad_(old.requires_grad)
+                else:
+                    module._parameters[name] = Parameter(value, old.requires_grad)
+        for hook in self._load_state_dict_post_hooks.values():
+            hook(self, result)
+        if strict and result.faults():
+            raise _unfit(self, result.faults())
+        return result
 
     # ---- printing -------------------------------------------------------------------------------
 
@@ -476,32 +691,17 @@ class Module:
         self.__dict__.update(state)
 
 
-class ModuleHandle:
-    """What registering a hook returns; ``remove()`` takes the hook away."""
-
-    _count = 0
-
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        ModuleHandle._count += 1
-        self._hooks, self._key = hooks, ModuleHandle._count
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        """Take the hook away; a second time does nothing."""
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self) -> ModuleHandle:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.remove()
-
-
 class LoadResult:
     """The names that did not match in ``load_state_dict``."""
 
     def __init__(self, missing_keys: list[str], unexpected_keys: list[str]) -> None:
         self.missing_keys, self.unexpected_keys = missing_keys, unexpected_keys
+
+    def faults(self) -> list[str]:
+        """What does not match, told one by one."""
+        return [f"missing: {k}" for k in self.missing_keys] + [
+            f"unexpected: {k}{_suggestion(k, self.missing_keys)}" for k in self.unexpected_keys
+        ]
 
     def __iter__(self) -> Iterator[list[str]]:
         return iter((self.missing_keys, self.unexpected_keys))
@@ -537,6 +737,11 @@ def _locate(error: Exception, call: Call | None) -> None:
     if error.args and isinstance(error.args[0], str):
         where = f"model.{path}" if path else "model"
         error.args = (f"{error.args[0]}  [{where}]", *error.args[1:])
+
+
+def _unfit(module: Module, faults: list[str]) -> CheckpointError:
+    what = f"the state dict does not fit {type(module).__name__}:"
+    return CheckpointError("\n  ".join([what, *faults]))
 
 
 def _suggestion(name: str, known: Any) -> str:
