@@ -1,6 +1,6 @@
 """Modules, their parameters, and the functions behind them."""
 
-from minigrad.nn import functional, init
+from minigrad.nn import functional, init, utils
 from minigrad.nn.activation import (
     CELU,
     ELU,
@@ -219,4 +219,5 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "utils",
 ]
