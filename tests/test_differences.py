@@ -198,6 +198,27 @@ def order_of_equals(torch: Any) -> None:
     assert torch.tensor([1.0, 0.0] * 50).argsort(stable=True).tolist() == places
 
 
+@line("bool in arithmetic")
+def bool_in_arithmetic(torch: Any) -> None:
+    calls: list[tuple[Callable[[Any], Any], Any]] = [
+        (lambda x: x.abs(), [True, False]),
+        (lambda x: x.relu(), [True, False]),
+        (lambda x: x.argmax(), 0),
+        (lambda x: x.median(), False),
+        (lambda x: x - 1, [0, -1]),
+        (lambda x: x // ~(x & ~x), [1, 0]),
+        (lambda x: x % ~(x & ~x), [0, 0]),
+        (lambda x: x**x, [1, 1]),
+    ]
+    for call, expected in calls:
+        assert call(mg.tensor([True, False])).tolist() == expected
+        with pytest.raises(RuntimeError):
+            call(torch.tensor([True, False]))
+    for t in (mg, torch):
+        with pytest.raises(RuntimeError):
+            t.tensor([True]) - t.tensor([True])
+
+
 @line("dtypes that are missing")
 def dtypes_that_are_missing(torch: Any) -> None:
     for name in ("bfloat16", "complex64"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.dtypes import bool as bool_dtype
+from minigrad.dtypes import int64
 from minigrad.errors import DtypeError, RangeError, ShapeError
 from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
@@ -56,12 +57,15 @@ class Arithmetic(Operators):
 
     def logaddexp(self, other: Any) -> Tensor:
         """ln(exp self + exp other)."""
-        return self._binary(ops.LogAddExp(), self, _tensor("logaddexp", other))
+        a, b = self._promoted(self, _tensor("logaddexp", other))
+        self._needs_floating("logaddexp", a)
+        return self._apply(ops.LogAddExp(), a, b)
 
     def lerp(self, end: Any, weight: Any) -> Tensor:
         """self + weight · (end - self)."""
         if self.dtype != _tensor("lerp", end).dtype:
             raise DtypeError(f"lerp needs equal dtypes, got {self.dtype} and {end.dtype}.")
+        self._needs_floating("lerp", self)
         x: Any = self
         y: Tensor = x + (end - x) * weight
         return y
@@ -96,6 +100,8 @@ class Arithmetic(Operators):
 
     def square(self) -> Tensor:
         """self · self."""
+        if self.dtype.kind == "b":
+            return self.to(int64)
         return self * self
 
     def maximum(self, other: Any) -> Tensor:

@@ -257,7 +257,7 @@ class CumSum(Op):
 
     def forward(self, xp: Any, x: Any) -> Any:
         if not x.ndim:
-            return x.copy()
+            return x.copy() if x.dtype.kind == "f" else xp.astype(x, "int64")
         dtype = _summed(x)
         y = xp.cumsum(x, axis=self.axis, dtype=dtype)
         return y.astype(x.dtype) if dtype == "float32" else y
