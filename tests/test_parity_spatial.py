@@ -550,3 +550,98 @@ def test_third_derivatives(source: str, shapes: Any) -> None:
         return mg.grad((y * y * y).sum(), v[:1], create_graph=True)[0]
 
     assert mg.gradgradcheck(slope, inputs, atol=1e-5, rtol=1e-4)
+
+
+# ---- misuse -------------------------------------------------------------------------------------
+# (source, PyTorch's exception, a part of the message); r draws a tensor of a shape.
+
+MISUSE: list[tuple[str, type[Exception], str]] = [
+    ("F.conv1d(r(1, 3, 4), r(2, 4, 2))", RuntimeError, "expects (N, 4, L) or (4, L), got"),
+    ("F.conv1d(r(1, 1, 3, 4), r(2, 3, 2))", RuntimeError, "got (1, 1, 3, 4)"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 2).double())", RuntimeError, "x.to('float64')"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 5))", RuntimeError, "at least 5, the kernel's reach, got 4"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 2), padding=-1)", RuntimeError, "use F.pad to crop"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 2), stride=0)", RuntimeError, "at least 1, got 0"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 2), r(3))", RuntimeError, "bias of shape (2,), got (3,)"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 2), stride=2, padding='same')", RuntimeError, "needs stride 1"),
+    ("F.conv1d(r(1, 3, 4), r(2, 3, 2), padding='x')", RuntimeError, "'same', 'valid' or numbers"),
+    ("n.Conv1d(3, 4, 2, groups=2)", ValueError, "groups that divide"),
+    ("n.Conv1d(3, 4, 2, padding_mode='x')", ValueError, "zeros or reflect"),
+    ("n.ConvTranspose2d(1, 1, 1, padding_mode='reflect')", ValueError, "padding_mode of zeros"),
+    ("n.ConvTranspose2d(1, 1, 2, 2)(r(1, 1, 2, 2), output_size=(9, 9))", ValueError, "(4, 4) to"),
+    ("F.conv_transpose2d(r(1, 2, 3, 3), r(2, 1, 2, 2), output_padding=1)", RuntimeError, "smaller"),
+    ("F.conv_transpose2d(r(1, 2, 1, 1), r(2, 1, 2, 2), padding=1)", RuntimeError, "less padding"),
+    ("F.conv_transpose1d(r(1, 2, 1), r(2, 1, 2), padding=1)", RuntimeError, "less padding"),
+    ("F.conv_transpose2d(r(1, 3, 3, 3), r(2, 1, 2, 2))", RuntimeError, "expects (N, 2, H, W)"),
+    ("F.conv_transpose2d(r(1, 2, 3, 3), r(2, 1, 2, 2), groups=0)", RuntimeError, "at least 1"),
+    ("F.unfold(r(1, 3, 4, 4), 5)", RuntimeError, "use padding or a larger image"),
+    ("F.unfold(r(1, 3, 4, 4), 0)", RuntimeError, "at least 1"),
+    ("F.fold(r(1, 4, 5), (3, 3), 2)", RuntimeError, "expects 2 x 2 columns, got 5"),
+    ("F.fold(r(1, 5, 4), (3, 3), 2)", RuntimeError, "no multiple of 4"),
+    ("F.pad(r(4), (1, 1), 'reflect')", NotImplementedError, "add axes with unsqueeze"),
+    ("F.pad(r(2, 3, 4, 5), (1, 1), 'replicate')", NotImplementedError, "a pair for each axis"),
+    ("F.pad(r(2, 3, 4), (1, 1), 'reflect', 1.0)", RuntimeError, "leave it out"),
+    ("F.pad(r(2, 3, 4), (1, 1), 'x')", NotImplementedError, "constant, reflect"),
+    ("F.pad(r(2, 3), (1, 1, 1))", RuntimeError, "pairs for at most 2 axes"),
+    ("F.pad(r(2, 3), (-2, -2))", RuntimeError, "crop at most 3"),
+    ("F.pad(r(1, 3), (3, 0), 'reflect')", RuntimeError, "longer than the border, got 3"),
+    ("F.pad(r(1, 3), (4, 0), 'circular')", RuntimeError, "longer than the border, got 3"),
+    ("n.CircularPad2d(1)(r(4, 4))", ValueError, "expects 3 or 4 axes"),
+    ("F.max_pool1d(r(4), 2)", RuntimeError, "(N, C, L) or (C, L), got (4,)"),
+    ("F.max_pool1d(r(3, 4), 2, padding=2)", RuntimeError, "padding <= kernel / 2"),
+    ("F.max_pool1d(r(3, 4), 0)", RuntimeError, "at least 1"),
+    ("F.max_pool1d(r(3, 4), 5)", RuntimeError, "smaller kernel"),
+    ("F.avg_pool1d(r(1, 1, 3, 4), 2)", RuntimeError, "got (1, 1, 3, 4)"),
+    ("F.avg_pool1d(r(3, 4), 2, stride=-1)", RuntimeError, "at least 1"),
+    ("F.avg_pool2d(r(1, 3, 4), 2, divisor_override=0)", RuntimeError, "other than 0"),
+    ("F.adaptive_avg_pool1d(r(3, 4), None)", TypeError, "expects ints"),
+    ("F.adaptive_avg_pool1d(r(3, 4), (2, 2))", RuntimeError, "an int, got (2, 2)"),
+    ("F.adaptive_avg_pool2d(r(3, 4, 4), -1)", RuntimeError, "at least 0, got -1"),
+    ("F.adaptive_max_pool2d(r(4, 4), 2)", RuntimeError, "got (4, 4)"),
+    ("F.interpolate(r(3, 4), 2)", NotImplementedError, "nearest (3 or 4 or 5 axes)"),
+    ("F.interpolate(r(1, 3, 4))", ValueError, "got neither"),
+    ("F.interpolate(r(1, 3, 4), 2, 2)", ValueError, "got both"),
+    ("F.interpolate(r(1, 3, 4), 2, mode='bilinear')", NotImplementedError, "bilinear (4 axes)"),
+    ("F.interpolate(r(1, 3, 4), 2, mode='x')", NotImplementedError, "got mode 'x'"),
+    ("F.interpolate(r(1, 3, 4), 2, align_corners=True)", ValueError, "leave it out"),
+    ("F.interpolate(r(1, 3, 4), (2, 2))", ValueError, "a number or 1 of them"),
+    ("F.interpolate(r(1, 3, 4), (2.5,))", TypeError, "a size of ints"),
+    ("F.interpolate(r(1, 3, 4), scale_factor=0.1)", RuntimeError, "at least 1"),
+    ("F.pixel_shuffle(r(3, 2, 2), 2)", RuntimeError, "no multiple of 4"),
+    ("F.pixel_shuffle(r(4, 2, 2), 2.0)", TypeError, "an int as its factor"),
+    ("F.pixel_shuffle(r(2, 2), 1)", RuntimeError, "(*, C, H, W), got (2, 2)"),
+    ("F.pixel_unshuffle(r(3, 5, 2), 2)", RuntimeError, "pad or crop"),
+    ("F.pixel_unshuffle(r(4, 2, 2), 0)", RuntimeError, "at least 1, got 0"),
+    ("F.group_norm(r(2, 3, 4), 2)", RuntimeError, "divisors of 3"),
+    ("F.group_norm(r(1, 2), 2)", ValueError, "use fewer groups"),
+    ("F.group_norm(r(2, 4, 3), 2, r(3))", RuntimeError, "weight of shape (4,), got (3,)"),
+    ("n.GroupNorm(2, 3)", ValueError, "choose a divisor"),
+    ("F.instance_norm(r(2, 3, 1))", ValueError, "use a larger image"),
+    ("F.instance_norm(r(2, 3, 4), use_input_stats=False)", RuntimeError, "pass them, or"),
+    ("n.InstanceNorm1d(3)(r(2, 3, 4, 4))", ValueError, "(N, 3, L) or (3, L)"),
+    ("n.InstanceNorm2d(3, affine=True)(r(2, 4, 4, 4))", ValueError, "axis 1 has 4, not 3"),
+    ("F.rms_norm(r(2, 3), (4,))", RuntimeError, "(..., 4), got (2, 3)"),
+    ("F.rms_norm(r(2, 3), ())", RuntimeError, "at least one axis"),
+    ("F.rms_norm(r(2, 3), (3,), r(2))", RuntimeError, "weight of shape (3,), got (2,)"),
+    ("F.local_response_norm(r(2, 3), 2)", ValueError, "at least three axes"),
+    ("F.local_response_norm(r(2, 3, 3), 0)", RuntimeError, "at least 1, got 0"),
+    ("n.BatchNorm3d(3)(r(2, 3, 4, 4))", ValueError, "(N, 3, D, H, W), got"),
+    ("n.BatchNorm3d(3)(r(2, 4, 4, 4, 4))", RuntimeError, "axis 1 has 4, not 3"),
+]
+
+
+@pytest.mark.parametrize(("source", "error", "says"), MISUSE)
+def test_misuse(source: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error):
+        eval(source, {"F": torch.nn.functional, "n": torch.nn, "r": torch.randn})
+    with pytest.raises(error) as caught:
+        eval(source, {"F": F, "n": nn, "r": mg.randn})
+    message = str(caught.value)
+    assert says in message
+    assert re.search(r"expect|need|take|divide|give|get|know|crop|leave|use|no place", message)
+    assert re.search(r"got|of \(", message), "what came is missing"
+
+
+def test_a_number_of_features_that_makes_no_difference_is_remarked() -> None:
+    with pytest.warns(UserWarning, match="axis 1 has 4, not 3; with affine=False"):
+        nn.InstanceNorm2d(3)(mg.randn(2, 4, 4, 4))

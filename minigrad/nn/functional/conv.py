@@ -36,6 +36,12 @@ def conv1d(
     """
     step, spread = _settings("conv1d", 1, input, weight, bias, stride, dilation, groups)
     pads = conv_padding(padding, weight.shape[2:], step, spread)
+    length, reach = input.shape[-1] + sum(pads[0]), spread[0] * (weight.shape[2] - 1) + 1
+    if length < reach:
+        raise ShapeError(
+            f"conv1d of {input.shape} needs a length of at least {reach}, the kernel's reach, got "
+            f"{length} with padding; use padding or a longer sequence."
+        )
     op = ops.Conv2d((1, *step), ((0, 0), pads[0]), (1, *spread), groups)
     return _one_row(op, fused, input, weight, bias)
 
@@ -85,6 +91,12 @@ def conv_transpose1d(
     name = "conv_transpose1d"
     step, spread = _settings(name, 1, input, weight, bias, stride, dilation, groups)
     pads = _transposed_padding(name, padding, output_padding, step, spread)
+    length = step[0] * (input.shape[-1] - 1) + spread[0] * (weight.shape[2] - 1) + 1
+    if not input.shape[-1] or length <= sum(pads[0]):
+        raise ShapeError(
+            f"{name} of {input.shape} leaves nothing: got {padding} of padding to take off each "
+            f"side of {max(length, 0)}; use less padding or a longer sequence."
+        )
     op = ops.ConvTranspose2d((1, *step), ((0, 0), pads[0]), (1, *spread), groups)
     return _one_row(op, fused, input, weight, bias)
 
@@ -201,10 +213,10 @@ def conv_padding(
         return ((0, 0),) * len(kernel)
     if padding == "same":
         if set(stride) != {1}:
-            raise ValueError(f"padding='same' needs stride 1, got {stride}; give numbers instead.")
+            raise ShapeError(f"padding='same' needs stride 1, got {stride}; give numbers instead.")
         return tuple(same_padding(k, d) for k, d in zip(kernel, dilation, strict=True))
     if isinstance(padding, str):
-        raise ValueError(f"padding must be 'same', 'valid' or numbers, got {padding!r}.")
+        raise ShapeError(f"padding expects 'same', 'valid' or numbers, got {padding!r}.")
     border = as_sizes(padding, len(kernel), "padding")
     if min(border) < 0:
         raise ShapeError(f"padding must not be negative, got {padding}; use F.pad to crop.")
