@@ -6,7 +6,7 @@ from math import inf
 
 from minigrad.dtypes import promote
 from minigrad.errors import DtypeError
-from minigrad.functions import where
+from minigrad.functions import broadcast_tensors, where
 from minigrad.tensor import Tensor
 
 
@@ -25,11 +25,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     dtype = promote([x1.array, x2.array])
     if dtype.kind != "f":
         raise DtypeError(f"cosine_similarity expects a floating dtype, got {dtype}; use x.float().")
-    ndim = max(x1.ndim, x2.ndim)
     units = []
-    for x in (x1.to(dtype), x2.to(dtype)):
-        while x.ndim < ndim:
-            x = x.unsqueeze(0)
+    for x in broadcast_tensors(x1.to(dtype), x2.to(dtype)):
         norm = vector_norm(x, 2, dim, True)
         units.append(x / (norm + (norm.clamp(eps) - norm).detach()))
     cosine: Tensor = (units[0] * units[1]).sum(dim)
