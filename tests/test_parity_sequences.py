@@ -1,5 +1,8 @@
 """Recurrent layers and attention against PyTorch: values, states, gradients, keys and repr."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -261,6 +264,34 @@ def test_attention_to_second_order(options):
     q, k, v = (mg.tensor(draw(2, 3, 2), requires_grad=True) for _ in range(3))
     assert mg.gradcheck(lambda *x: attend(mg)(*x, **options), [q, k, v])
     assert mg.gradgradcheck(lambda *x: attend(mg)(*x, **options), [q, k, v])
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_multihead_attention_to_second_order(weights):
+    layer = nn.MultiheadAttention(4, 2, batch_first=True).double()
+    x = mg.tensor(draw(1, 3, 4), requires_grad=True)
+    mask = mg.tensor(~np.tri(3, dtype=bool))
+    assert mg.gradgradcheck(
+        lambda x: flat(layer(x, x, x, attn_mask=mask, need_weights=weights)), [x], atol=1e-4
+    )
+
+
+def test_blind_queries_to_second_order():
+    q, k, v = (mg.tensor(draw(3, 2), requires_grad=True) for _ in range(3))
+    mask = mg.tensor([[True, True, False], [False] * 3, [True] * 3])
+    assert mg.gradgradcheck(lambda *x: attend(mg)(*x, attn_mask=mask), [q, k, v])
+
+
+def test_copies_and_pickles():
+    x = mg.ones(3, 2, 4)
+    for module in (
+        nn.LSTM(4, 4, 2, bidirectional=True),
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 2).eval(),
+    ):
+        for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            for a, b in zip(flat(module(x)), flat(twin(x)), strict=True):
+                assert a.equal(b)
+            assert list(twin.state_dict()) == list(module.state_dict())
 
 
 def test_attention_drops_weights():

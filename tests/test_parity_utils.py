@@ -394,6 +394,26 @@ def test_backward_hooks_that_return_the_wrong_number():
             layer(make(1, 2).requires_grad_()).sum().backward()
 
 
+def test_a_watched_module_must_not_work_in_place():
+    for n, make in ((torch.nn, torch.ones), (nn, mg.ones)):
+        layer = n.ReLU(inplace=True)
+        layer.register_full_backward_hook(lambda m, into, out: None)
+        with pytest.raises(RuntimeError, match="view"):
+            layer(make(2).requires_grad_() * 2)
+
+
+def test_a_module_without_super_init():
+    class Forgetful(nn.Module):
+        def __init__(self):
+            pass
+
+        def forward(self, x):
+            return x
+
+    with pytest.raises(AttributeError, match=r"super\(\).__init__\(\)"):
+        Forgetful()(1)
+
+
 def test_forward_hooks_with_everything():
     log = []
     for two, make in ((TheirTwo(), torch.ones), (Two(), mg.ones)):

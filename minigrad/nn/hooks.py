@@ -126,6 +126,10 @@ def watch(
     new = list(values)
     if len(at) == 1:
         node = apply(Alias(), tensors[0])
+        if node.grad_fn is not None:
+            node.grad_fn.viewed = (
+                True  # a change in place would miss tensors[0], whose memory it is
+            )
         new[at[0]] = node
     else:
         node = cat([t.reshape(-1) for t in tensors])

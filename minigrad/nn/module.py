@@ -168,6 +168,11 @@ class Module:
         for register in ("_parameters", "_buffers", "_modules"):
             if name in state.get(register, ()):
                 return state[register][name]
+        if "_parameters" not in state:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r} yet: call super().__init__() in "
+                f"{type(self).__name__}.__init__ first."
+            )
         raise AttributeError(
             f"{type(self).__name__} has no attribute {name!r}" + _suggestion(name, self.__dir__())
         )
@@ -439,12 +444,11 @@ class Module:
         outer = scope.get()
         token = scope.set(Call(outer, weakref.ref(self)))
         try:
-            state = self.__dict__
             if not (
-                state["_forward_pre_hooks"]
-                or state["_forward_hooks"]
-                or state["_backward_pre_hooks"]
-                or state["_backward_hooks"]
+                self._forward_pre_hooks
+                or self._forward_hooks
+                or self._backward_pre_hooks
+                or self._backward_hooks
             ):
                 return self.forward(*args, **kwargs)
             return self._between_hooks(args, kwargs)
