@@ -1,10 +1,11 @@
 """Optimizers: how a step is made out of gradients."""
 
-from minigrad.optim import lr_scheduler
+from minigrad.optim import lr_scheduler, swa_utils
 from minigrad.optim.adadelta import Adadelta
 from minigrad.optim.adagrad import Adagrad
 from minigrad.optim.adam import Adam, AdamW
 from minigrad.optim.adamax import Adamax
+from minigrad.optim.groups import param_groups
 from minigrad.optim.momentum import Momentum
 from minigrad.optim.nadam import NAdam
 from minigrad.optim.optimizer import Optimizer
@@ -25,4 +26,6 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "lr_scheduler",
+    "param_groups",
+    "swa_utils",
 ]
