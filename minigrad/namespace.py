@@ -9,7 +9,17 @@ from typing import Any
 
 from minigrad.backends import backend_of
 from minigrad.methods import Methods
-from minigrad.ops import Concatenate, Einsum, Gather, IndexAdd, Pad, ScatterAdd, Where
+from minigrad.ops import (
+    Concatenate,
+    Einsum,
+    Gather,
+    IndexAdd,
+    Maximum,
+    Minimum,
+    Pad,
+    ScatterAdd,
+    Where,
+)
 from minigrad.shapes import Shape
 
 
@@ -38,8 +48,6 @@ class TensorNamespace:
     log = staticmethod(Methods.log)
     log1p = staticmethod(Methods.log1p)
     matmul = staticmethod(Methods.matmul)
-    maximum = staticmethod(Methods.maximum)
-    minimum = staticmethod(Methods.minimum)
     sign = staticmethod(Methods.sign)
     sin = staticmethod(Methods.sin)
     sinh = staticmethod(Methods.sinh)
@@ -66,6 +74,14 @@ class TensorNamespace:
     @staticmethod
     def index_add(x: Any, index: Any, shape: Shape) -> Any:
         return x._apply(IndexAdd(index, shape), x)
+
+    @staticmethod
+    def maximum(x: Any, other: Any) -> Any:
+        return x._binary(Maximum(), x, other)  # also of a number, which Tensor.maximum refuses
+
+    @staticmethod
+    def minimum(x: Any, other: Any) -> Any:
+        return x._binary(Minimum(), x, other)
 
     @staticmethod
     def ones_like(x: Any) -> Any:

@@ -487,3 +487,15 @@ def test_initial_values_have_pytorchs_distribution():
             p, q = p.detach().numpy(), q.detach().numpy()
             assert abs(p.std() / q.std() - 1) < 0.15
             assert abs(np.abs(p).max() / np.abs(q).max() - 1) < 0.05
+
+
+@pytest.mark.parity
+def test_dropout_leaves_out_whole_channels_as_pytorch_does():
+    torch = pytest.importorskip("torch")
+    mg.manual_seed(0)
+    for name, shape in (("dropout1d", (40, 30, 5)), ("dropout3d", (40, 30, 2, 2, 2))):
+        ours = getattr(F, name)(mg.ones(shape), 0.25).numpy().reshape(40, 30, -1)
+        theirs = getattr(torch.nn.functional, name)(torch.ones(shape), 0.25).numpy()
+        assert set(np.unique(ours)) == set(np.unique(theirs))
+        assert (ours == ours[..., :1]).all()
+        assert abs((ours == 0).mean() - 0.25) < 0.05

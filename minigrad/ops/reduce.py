@@ -283,7 +283,9 @@ class CumProd(Op):
 
     def forward(self, xp: Any, x: Any) -> Any:
         if x.ndim:
-            return xp.cumprod(x, axis=self.axis, dtype=_summed(x))
+            dtype = _summed(x)
+            y = xp.cumprod(x, axis=self.axis, dtype=dtype)
+            return y.astype(x.dtype) if dtype == "float32" else y
         return x.copy() if x.dtype.kind == "f" else xp.astype(x, "int64")
 
     def backward(self, xp: Any, grad: Any, x: Any, y: Any) -> Any:

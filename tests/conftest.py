@@ -1,0 +1,32 @@
+"""What every test run says at its end: how much was compared with PyTorch."""
+
+import pytest
+
+from tests.public_names import covered_names
+
+
+def pytest_terminal_summary(terminalreporter):
+    ran = {"passed": 0, "failed": 0, "skipped": 0}
+    for outcome in ran:
+        for report in terminalreporter.stats.get(outcome, []):
+            if "parity" in getattr(report, "keywords", {}):
+                ran[outcome] += 1
+    if ran["passed"] + ran["failed"]:
+        terminalreporter.write_line(
+            f"parity with PyTorch: {len(covered_names())} names covered, "
+            f"{ran['passed'] + ran['failed']} samples run, {ran['failed']} samples failed"
+        )
+    elif ran["skipped"]:
+        terminalreporter.write_line(
+            f"parity with PyTorch: {ran['skipped']} samples skipped, PyTorch is not installed"
+        )
+
+
+@pytest.fixture(autouse=True)
+def _own_random_state():
+    """No test depends on what another drew."""
+    import minigrad
+
+    state = minigrad.get_rng_state()
+    yield
+    minigrad.set_rng_state(state)
