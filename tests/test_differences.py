@@ -225,3 +225,76 @@ def dtypes_that_are_missing(torch: Any) -> None:
         assert hasattr(torch, name) and not hasattr(mg, name)
         with pytest.raises(DtypeError):
             mg.ones(2).to(dtype=name)
+
+
+@line("`size_average`, `reduce` of losses")
+def old_reductions(torch: Any) -> None:
+    with pytest.raises(TypeError):
+        mg.nn.functional.mse_loss(mg.ones(2), mg.ones(2), size_average=False)
+
+
+@line("errors of arguments that PyTorch asserts")
+def assertions(torch: Any) -> None:
+    with pytest.raises(AssertionError):
+        torch.utils.data.TensorDataset(torch.ones(2), torch.ones(3))
+    with pytest.raises(ShapeError):
+        mg.data.TensorDataset(mg.ones(2), mg.ones(3))
+
+
+@line("`Embedding(sparse=True)`")
+def sparse(torch: Any) -> None:
+    with pytest.raises(NotImplementedError):
+        mg.nn.Embedding(3, 2, sparse=True)(mg.tensor([1]))
+
+
+@line("a missing name in `ParameterDict`")
+def parameter_dict(torch: Any) -> None:
+    with pytest.raises(AttributeError):
+        torch.nn.ParameterDict()["z"]
+    with pytest.raises(KeyError):
+        mg.nn.ParameterDict()["z"]
+
+
+@line("`avg_pool2d` of integers")
+def integer_means(torch: Any) -> None:
+    with pytest.raises(DtypeError):
+        mg.nn.functional.avg_pool2d(mg.ones(1, 1, 2, 2, dtype=mg.int64), 2)
+
+
+@line("padded places in `TransformerEncoder`, eval mode")
+def padded(torch: Any) -> None:
+    x, mask = np.ones((1, 3, 4), np.float32), np.array([[False, False, True]])
+    outs = []
+    for t, make in ((torch, torch.tensor), (mg, mg.tensor)):
+        layer = t.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        net = t.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval()
+        with t.no_grad():
+            outs.append(net(make(x), src_key_padding_mask=make(mask)).numpy())
+    assert (outs[1][0, 2] != 0).any(), "computed like the others"
+
+
+@line("float16 parameters in optimizers")
+def half_averages(torch: Any) -> None:
+    p = mg.nn.Parameter(mg.ones(2, dtype=mg.float16))
+    p.grad = mg.ones(2, dtype=mg.float16)
+    optimizer = mg.optim.Adam([p])
+    optimizer.step()
+    assert optimizer.state[p]["exp_avg"].dtype == mg.float32
+    q = torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    q.grad = torch.ones(2, dtype=torch.float16)
+    theirs = torch.optim.Adam([q])
+    theirs.step()
+    assert theirs.state[q]["exp_avg"].dtype == torch.float16
+
+
+@line("the same parameter twice in an optimizer")
+def twice(torch: Any) -> None:
+    p = mg.nn.Parameter(mg.ones(2))
+    with pytest.raises(ValueError):
+        mg.optim.SGD([p, p], lr=0.1)
+
+
+@line("`num_workers` of DataLoader")
+def workers(torch: Any) -> None:
+    with pytest.raises(ValueError):
+        mg.data.DataLoader([1, 2], num_workers=2)
