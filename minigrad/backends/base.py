@@ -108,6 +108,10 @@ class Backend(Namespace):
         """The value of an op within the rule of another; run on Tensors, it is recorded."""
         return op.forward(self, *arrays)
 
+    def _wide(self, x: Array) -> Array:
+        """float16 as float32, in which statistics are computed; anything else as it is."""
+        return x.astype("float32") if x.dtype == "float16" else x
+
     def index_add(self, x: Array, index: Any, shape: tuple[int, ...]) -> Array:
         """Zeros of ``shape`` with ``x`` added at ``index``; repeated places accumulate."""
         raise NotImplementedError
