@@ -1,4 +1,4 @@
-"""What every family of methods builds on: what Tensor adds, and helpers of several families."""
+"""What every family of methods builds on: what Tensor adds, and what several families share."""
 
 from __future__ import annotations
 
