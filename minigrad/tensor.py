@@ -475,7 +475,10 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         with quiet():
             array = backend.asarray(data, dtype=dtype)
     except ValueError as error:
-        raise ShapeError(f"a tensor needs numbers in rows of equal length: {error}.") from None
+        raise ShapeError(
+            "a tensor needs numbers in rows of equal length; pad the shorter rows, or make a list "
+            f"of tensors ({str(error).partition('.')[0]})."
+        ) from None
     if dtype is not None:
         return array
     if array.dtype.kind not in "fiub":
