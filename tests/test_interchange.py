@@ -99,7 +99,7 @@ def test_what_is_no_tensor():
 
 def test_to_torch_without_pytorch(monkeypatch):
     def missing(name):
-        raise ImportError(torch_missing)
+        raise ImportError("PyTorch is not there")
 
     monkeypatch.setattr(interchange, "import_module", missing)
     with pytest.raises(ImportError, match=r"needs PyTorch .*numpy\(\)"):
