@@ -454,5 +454,7 @@ def clean(text: str, limit: int) -> str:
 
 def escaped(text: str, limit: int) -> str:
     """``text`` for an HTML-like label, which must not be empty."""
-    # Browsers join spaces, and with them the pieces of a label; no-break spaces stay.
-    return html.escape(clean(text, limit)).replace("  ", "\u00a0\u00a0") or " "
+    # Browsers join spaces, and with them the pieces of a label; no-break spaces stay. Graphviz 2.43
+    # takes "]<" for the end of something else.
+    label = html.escape(clean(text, limit)).replace("  ", "\u00a0\u00a0").replace("]", "&#93;")
+    return label or " "
