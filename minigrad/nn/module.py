@@ -7,7 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from minigrad.backends import backend_of
 from minigrad.creation import empty_like
@@ -695,20 +695,17 @@ class Module:
         self.__dict__.update(state)
 
 
-class LoadResult:
+class LoadResult(NamedTuple):
     """The names that did not match in ``load_state_dict``."""
 
-    def __init__(self, missing_keys: list[str], unexpected_keys: list[str]) -> None:
-        self.missing_keys, self.unexpected_keys = missing_keys, unexpected_keys
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
     def faults(self) -> list[str]:
         """What does not match, told one by one."""
         return [f"missing: {k}" for k in self.missing_keys] + [
             f"unexpected: {k}{_suggestion(k, self.missing_keys)}" for k in self.unexpected_keys
         ]
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return iter((self.missing_keys, self.unexpected_keys))
 
     def __repr__(self) -> str:
         if not self.missing_keys and not self.unexpected_keys:

@@ -49,16 +49,15 @@ def batch_norm(
     if eps <= 0:
         raise ValueError(f"batch_norm needs eps > 0, got {eps}.")
     channels = input.shape[1]
-    for name, t in {
-        "running_mean": running_mean,
-        "running_var": running_var,
-        "weight": weight,
-        "bias": bias,
-    }.items():
-        if t is not None and t.shape != (channels,):
-            raise ShapeError(
-                f"batch_norm of {input.shape} needs {name} of shape {(channels,)}, got {t.shape}."
-            )
+    _check_vectors(
+        "batch_norm",
+        input,
+        (channels,),
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        bias=bias,
+    )
     if not training and running_mean is not None and running_var is not None:
         op: Any = ops.BatchNormInference(eps)
         return run(op, fused, input, weight, bias, running_mean.detach(), running_var.detach())
@@ -102,9 +101,7 @@ def layer_norm(
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape:
         raise ShapeError("layer_norm needs a normalized_shape of at least one axis.")
-    for name, t in {"weight": weight, "bias": bias}.items():
-        if t is not None and t.shape != shape:
-            raise ShapeError(f"layer_norm needs {name} of shape {shape}, got {t.shape}.")
+    _check_vectors("layer_norm", input, shape, weight=weight, bias=bias)
     return run(ops.LayerNorm(shape, eps), fused, input, weight, bias)
 
 
@@ -132,7 +129,7 @@ def group_norm(
             f"group_norm expects channels in {num_groups} equal groups, got {channels} of them in "
             f"{input.shape}; choose num_groups among the divisors of {channels}."
         )
-    _check_vectors("group_norm", input.shape, (channels,), weight=weight, bias=bias)
+    _check_vectors("group_norm", input, (channels,), weight=weight, bias=bias)
     if prod(input.shape) == num_groups:
         raise ValueError(
             f"group_norm needs more than one value per group, got {input.shape} in {num_groups} "
@@ -175,7 +172,7 @@ def instance_norm(
     channels, places = input.shape[1], prod(input.shape[2:])
     _check_vectors(
         "instance_norm",
-        input.shape,
+        input,
         (channels,),
         running_mean=running_mean,
         running_var=running_var,
@@ -234,7 +231,7 @@ def rms_norm(
         raise ShapeError(
             f"rms_norm over {shape} expects (..., {', '.join(map(str, shape))}), got {input.shape}."
         )
-    _check_vectors("rms_norm", input.shape, shape, weight=weight)
+    _check_shapes("rms_norm", input, shape, weight=weight)
     if input.dtype.kind != "f":
         raise DtypeError(f"rms_norm expects floating values, got {input.dtype}; use x.float().")
     if eps is None:
@@ -271,10 +268,27 @@ def local_response_norm(
     return run(ops.LocalResponseNorm(size, alpha, beta, k), fused, input)
 
 
-def _check_vectors(name: str, came: Shape, shape: Shape, **vectors: Tensor | None) -> None:
+def _check_shapes(name: str, input: Tensor, shape: Shape, **vectors: Tensor | None) -> None:
     for what, t in vectors.items():
-        if t is not None and t.shape != shape:
-            raise ShapeError(f"{name} of {came} needs {what} of shape {shape}, got {t.shape}.")
+        if t is not None and t.array.shape != shape:
+            raise ShapeError(
+                f"{name} of {input.shape} needs {what} of shape {shape}, got {t.shape}."
+            )
+
+
+def _check_vectors(name: str, input: Tensor, shape: Shape, **vectors: Tensor | None) -> None:
+    """Shapes, and dtypes: the input's, or float32 beside a float16 input."""
+    _check_shapes(name, input, shape, **vectors)
+    dtype = input.array.dtype
+    for what, t in vectors.items():
+        if t is not None and t.array.dtype is not dtype:
+            given = t.array.dtype
+            if given != dtype and not (dtype == "float16" and given == "float32"):
+                raise DtypeError(
+                    f"{name} of {dtype} input needs {what} in {dtype}"
+                    f"{' or float32' if dtype == 'float16' else ''}, got {given}; convert one, as "
+                    f"in x.to({str(given)!r})."
+                )
 
 
 def _nothing(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
