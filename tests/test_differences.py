@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,14 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.errors import DtypeError, GraphError, RangeError, ShapeError
+from minigrad.errors import CheckpointError, DtypeError, GraphError, RangeError, ShapeError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "differences.md"
-SHOWN: dict[str, Callable[[Any], None]] = {}
+SHOWN: dict[str, Callable[..., None]] = {}
 
 
-def line(where: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    def enter(show: Callable[[Any], None]) -> Callable[[Any], None]:
+def line(where: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def enter(show: Callable[..., None]) -> Callable[..., None]:
         SHOWN[where] = show
         return show
 
@@ -41,8 +43,9 @@ def test_every_line_is_shown() -> None:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("where", lines())
-def test_line(where: str, torch: Any) -> None:
-    SHOWN[where](torch)
+def test_line(where: str, torch: Any, tmp_path: Path) -> None:
+    show = SHOWN[where]
+    show(torch, tmp_path) if show.__code__.co_argcount > 1 else show(torch)
 
 
 @line("dtypes")
@@ -285,6 +288,115 @@ def half_averages(torch: Any) -> None:
     theirs = torch.optim.Adam([q])
     theirs.step()
     assert theirs.state[q]["exp_avg"].dtype == torch.float16
+
+
+@line("NaN under activations made of pieces (`elu`, `selu`, `celu`, `hardswish`, `relu6`, ...)")
+def nan_under_pieces(torch: Any) -> None:
+    for name, slope in {"elu": 1, "celu": 1, "hardswish": 1, "relu6": 0, "hardtanh": 0}.items():
+        for length in (1, 16):
+            x = mg.full((length,), float("nan"), requires_grad=True)
+            y = getattr(mg.nn.functional, name)(x)
+            y.sum().backward()
+            assert y.isnan().all() and x.grad.tolist() == [slope] * length
+            x = torch.full((length,), float("nan"), requires_grad=True)
+            y = getattr(torch.nn.functional, name)(x)
+            y.sum().backward()
+            assert y.isnan().all(), "of the slope nothing can be said"
+
+
+@line("second derivatives where two formulas meet")
+def second_derivatives_at_kinks(torch: Any) -> None:
+    def second(t: Any, f: Callable[..., Any], at: float) -> float:
+        x = t.tensor([at], dtype=t.float64, requires_grad=True)
+        (dx,) = t.autograd.grad(f(t.nn.functional, x).sum(), x, create_graph=True)
+        return float(t.autograd.grad(dx.sum(), x)[0])
+
+    for f, at, theirs, ours in (
+        (lambda f, x: f.huber_loss(x, x.detach() * 0), 1.0, 0, 1),
+        (lambda f, x: f.smooth_l1_loss(x, x.detach() * 0), -1.0, 0, 1),
+        (lambda f, x: f.softplus(x), 20.0, 0, np.exp(-20.0)),
+        (lambda f, x: x.norm(), 0.0, np.nan, 0),
+    ):
+        assert second(torch, f, at) == pytest.approx(theirs, nan_ok=True)
+        assert second(mg, f, at) == pytest.approx(ours)
+    for t, expected in ((torch, 0), (mg, 1)):
+        x, w = (t.tensor([v], requires_grad=True) for v in (0.0, 0.25))
+        (dw,) = t.autograd.grad(t.nn.functional.prelu(x, w).sum(), w, create_graph=True)
+        assert t.autograd.grad(dw.sum(), x)[0].tolist() == [expected]
+
+
+@line("nonsense settings of optimizers and schedules")
+def nonsense_settings(torch: Any) -> None:
+    def make(t: Any, **settings: Any) -> Any:
+        return t.optim.SGD([t.nn.Parameter(t.ones(2))], **{"lr": 0.1, **settings})
+
+    for call in (
+        lambda t: make(t, momentum=0.9, dampening=-1.0),
+        lambda t: make(t, lr=float("inf")),
+        lambda t: t.optim.lr_scheduler.StepLR(make(t), step_size=0),
+    ):
+        call(torch)
+        with pytest.raises(ValueError, match="finite"):
+            call(mg)
+
+
+@line("another optimizer's state")
+def another_optimizers_state(torch: Any) -> None:
+    for t in (torch, mg):
+        p = t.nn.Parameter(t.ones(2))
+        p.grad = t.ones(2)
+        sgd, adam = t.optim.SGD([p], lr=0.1, momentum=0.9), t.optim.Adam([p])
+        sgd.step()
+        if t is mg:
+            with pytest.raises(ValueError, match="another optimizer"):
+                adam.load_state_dict(sgd.state_dict())
+        else:
+            with pytest.raises(KeyError):
+                adam.load_state_dict(sgd.state_dict())
+                adam.step()
+
+
+@line("`load_state_dict` with faults")
+def load_with_faults(torch: Any) -> None:
+    for t in (torch, mg):
+        model = t.nn.Linear(2, 1)
+        before = model.weight.tolist()
+        with pytest.raises(RuntimeError):
+            model.load_state_dict({"weight": t.full((1, 2), 7.0)})
+        assert (model.weight.tolist() == before) is (t is mg)
+
+
+@line("files of `save` and `load`")
+def files(torch: Any, tmp_path: Path) -> None:
+    mg.save({"a": mg.ones(2)}, tmp_path / "ours")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "ours")
+    torch.save({"a": torch.ones(2)}, tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        mg.load(tmp_path / "theirs")
+
+
+@line("old hooks `nn.utils.weight_norm`, `spectral_norm`")
+def old_hooks(torch: Any) -> None:
+    for name in ("weight_norm", "spectral_norm"):
+        assert hasattr(torch.nn.utils, name) and not hasattr(mg.nn.utils, name)
+        assert hasattr(mg.nn.utils.parametrizations, name)
+
+
+@line("what is left out")
+def left_out(torch: Any) -> None:
+    for path in (
+        "nn.Conv3d",
+        "nn.MaxPool3d",
+        "nn.utils.rnn.PackedSequence",
+        "nn.TransformerDecoder",
+        "nn.LazyLinear",
+        "optim.LBFGS",
+        "nn.functional.multi_head_attention_forward",
+    ):
+        attrgetter(path)(torch)
+        with pytest.raises(AttributeError):
+            attrgetter(path)(mg)
 
 
 @line("the same parameter twice in an optimizer")
