@@ -11,6 +11,7 @@ from minigrad.autograd import (
     no_grad,
     set_grad_enabled,
 )
+from minigrad.backends import get_num_threads, set_num_threads
 from minigrad.creation import (
     arange,
     as_tensor,
@@ -348,6 +349,7 @@ __all__ = [
     "gather",
     "ge",
     "get_default_dtype",
+    "get_num_threads",
     "get_rng_state",
     "grad",
     "gradcheck",
@@ -448,6 +450,7 @@ __all__ = [
     "select",
     "set_default_dtype",
     "set_grad_enabled",
+    "set_num_threads",
     "set_printoptions",
     "set_rng_state",
     "short",

@@ -43,7 +43,7 @@ class set_recording:  # noqa: N801 - named as autograd.set_grad_enabled, its pub
 #: op has changed since exactly where the change has the larger number.
 clock = itertools.count(1).__next__
 _last_change = 0
-_changes: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> when, weak ref
+_changes: dict[int, list[Any]] = {}  # id of the array that owns the memory -> [when, weak ref]
 
 
 def owner(array: Array) -> Array:
@@ -57,18 +57,19 @@ def changed(array: Array) -> None:
     """Note that the memory of ``array`` was changed in place."""
     global _last_change
     _last_change = now = clock()
-    memory = owner(array)
+    memory = array if array.base is None else owner(array)
     key = id(memory)
     known = _changes.get(key)
     if known is None:
-        _changes[key] = now, weakref.ref(memory, lambda _: _changes.pop(key, None))
+        _changes[key] = [now, weakref.ref(memory, lambda _: _changes.pop(key, None))]
     else:
-        _changes[key] = now, known[1]
+        known[0] = now
 
 
 def version(array: Array) -> int:
     """When the memory of ``array`` was last changed in place; 0 for never."""
-    return _changes.get(id(owner(array)), (0,))[0]
+    known = _changes.get(id(owner(array)))
+    return known[0] if known else 0
 
 
 def check_unchanged(op: Op) -> None:

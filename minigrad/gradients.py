@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from minigrad import engine
@@ -152,8 +153,8 @@ def sweep(
             if not create_graph:
                 if flow.__class__ not in backends:
                     flow = backend_of(edge.array if not edge.seq else flow).asarray(flow)
-                if flow.base is not None or id(flow) in seen:
-                    flow = flow.copy()  # a view, or a gradient that others hold too
+                if id(flow) in seen or not own(flow):
+                    flow = flow.copy()  # others hold it, or its memory, too
                 seen.add(id(flow))
                 flow = tensors[0]._wrap(flow)
             if not edge.seq:
@@ -161,6 +162,13 @@ def sweep(
                     flow = hook(flow)
             result[edge] = flow
     return result
+
+
+def own(array: Any) -> bool:
+    """Whether nobody else looks into the memory of ``array``: it is no view, or the only one."""
+    base = array.base
+    # References to base: the view's, the name here, and the argument. CuPy's memory is no array.
+    return base is None or (getrefcount(base) <= 3 and base.size <= 2 * array.size)
 
 
 gradients_of = grad  # under a name that rules, whose argument is called grad, leave free

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from importlib.util import find_spec
 from typing import Any
 
 import hypothesis.strategies as st
@@ -19,7 +20,10 @@ from minigrad.ops import Fused, Op
 from minigrad.tensor import apply, wrap
 from tests.cases import CASES, TESTS, Case
 
+#: The CPU backend twice, with and without compiled kernels.
 BACKENDS = {b.name: b for b in backends.values()}
+if find_spec("numba"):
+    BACKENDS["numba"] = BACKENDS["numpy"]
 FLOATS = ("float16", "float32", "float64")
 
 
@@ -28,8 +32,23 @@ def cases(test: str | None = None, fused: bool = False) -> Any:
     chosen = [c for c in CASES if test not in c.exempt and (not fused or c.op.fused)]
     return pytest.mark.parametrize(
         ("case", "backend"),
-        [pytest.param(c, b, id=f"{c.name}-{b}") for b in BACKENDS for c in chosen],
+        [
+            pytest.param(c, b, id=f"{c.name}-{b}")
+            for b in BACKENDS
+            for c in chosen
+            if b != "numba" or c.op.fused
+        ],
     )
+
+
+@pytest.fixture(autouse=True)
+def _compiled_kernels(request: Any, monkeypatch: Any) -> None:
+    """The backend ``"numba"`` compiles however little there is to do, ``"numpy"`` never does."""
+    backend = getattr(request.node, "callspec", None) and request.node.callspec.params.get(
+        "backend"
+    )
+    monkeypatch.setattr(BACKENDS["numpy"], "numba", backend == "numba")
+    monkeypatch.setattr(BACKENDS["numpy"], "smallest", 0)
 
 
 def place(case: Case, values: list[Any], backend: str, dtype: str = "float64") -> list[Any]:
@@ -333,6 +352,15 @@ def test_broadcasting(case: Case, data: Any) -> None:
 
 KERNELS: dict[str, Any] = {}  # name -> function of (rng, size, dtype) that gives argument lists
 ELSEWHERE = {
+    "use_numba": "a switch, not a kernel",
+    "compiles": "a question, not a kernel",
+    "where": "tests/test_cpu.py",
+    "channel_moments": "a part of batch_norm",
+    "channel_scaled": "a part of batch_norm",
+    "channel_products": "a part of batch_norm_backward",
+    "channel_dx": "a part of batch_norm_backward",
+    "row_norm": "a part of layer_norm",
+    "row_norm_backward": "a part of layer_norm_backward",
     "device_of": "memory, not a kernel",
     "to_host": "memory, not a kernel",
     "from_host": "memory, not a kernel",
@@ -407,9 +435,9 @@ def max_pool2d(draw: Any, n: int) -> Any:
 
 @kernel
 def max_pool2d_backward(draw: Any, n: int) -> Any:
-    for x, *options in max_pool2d(draw, n):
-        y, places = Reference.max_pool2d(BACKENDS["numpy"], x, *options)
-        yield draw(*y.shape), places, x.shape
+    for x, *options, size in max_pool2d(draw, n):
+        y, winner = Reference.max_pool2d(BACKENDS["numpy"], x, *options, size)
+        yield draw(*y.shape), winner, *options, x.shape
 
 
 @kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.backends.base import Array, Backend, Namespace
+from minigrad.backends.cpu.threads import get_num_threads, set_num_threads
 from minigrad.backends.numpy_backend import NumpyBackend, quiet
 from minigrad.backends.reference import Reference
 from minigrad.errors import DeviceError
@@ -19,9 +20,11 @@ __all__ = [
     "backend_of",
     "backends",
     "for_device",
+    "get_num_threads",
     "numpy",
     "quiet",
     "register",
+    "set_num_threads",
 ]
 
 numpy = NumpyBackend()

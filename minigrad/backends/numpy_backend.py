@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import warnings
 from contextvars import ContextVar, copy_context
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from minigrad.backends.base import Array
-from minigrad.backends.reference import Pads, Pair, Reference
-from minigrad.shapes import conv_size, prod
+from minigrad.backends.compiled.convolution import Convolution
+from minigrad.backends.compiled.normalization import Normalization
+from minigrad.backends.compiled.pooling import Pooling
+from minigrad.backends.compiled.softmax import Softmax
+from minigrad.backends.compiled.updates import Updates
+from minigrad.backends.cpu.layout import select
+from minigrad.backends.cpu.linear import Linear
+from minigrad.backends.cpu.memory import keep_freed_memory
+from minigrad.backends.reference import Reference
 
 # erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev
 # fits at 40 digits, as polynomials, highest power first; largest error against math.erf 1.2e-16.
@@ -78,14 +86,37 @@ class quiet:  # noqa: N801 - a context manager reads as a verb
         error_state.reset(self.token)
 
 
-class NumpyBackend(Reference):
-    """Arrays are ``numpy.ndarray``; products run in BLAS."""
+class NumpyBackend(Linear, Convolution, Pooling, Normalization, Softmax, Updates, Reference):
+    """Arrays are ``numpy.ndarray``; products run in BLAS, loops in Numba where it is installed."""
 
     name = "numpy"
     array_type = np.ndarray
+    #: Numbers below which nothing is compiled: it is not worth while for those of a tutorial.
+    smallest = 256
 
     def __init__(self) -> None:
         super().__init__(np)
+        keep_freed_memory()
+        self.numba = find_spec("numba") is not None
+
+    def use_numba(self, use: bool = True) -> None:
+        """Run compiled kernels (at first where Numba is installed), or plain NumPy."""
+        if use and find_spec("numba") is None:
+            raise ModuleNotFoundError(
+                'compiled kernels need Numba: pip install "minigrad[fast]". Without it everything '
+                "works, slower."
+            )
+        self.numba = use
+
+    def compiles(self, x: Array) -> bool:
+        """Whether a compiled kernel is to take ``x``."""
+        return self.numba and x.size >= self.smallest and x.dtype.char in "fd"
+
+    def where(self, mask: Array, a: Any, b: Any) -> Array:
+        """``a`` where the mask is true, else ``b``."""
+        if mask.size < 4096 or not _alike(mask, a, b):
+            return np.where(mask, a, b)
+        return select(mask, a, b)
 
     def device_of(self, x: Array) -> str:
         return "cpu"
@@ -127,68 +158,11 @@ class NumpyBackend(Reference):
         near = 1 - self.erf(x)
         return np.where(x > 1, self._erf_tail(x), near).astype(x.dtype, copy=False)
 
-    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        y = self._rows(x) @ weight.T
-        if bias is not None:
-            y += bias  # in place: one pass over y less
-        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
 
-    def conv2d(
-        self,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        stride: Pair,
-        padding: Pads,
-        dilation: Pair,
-        groups: int,
-    ) -> Array:
-        columns, size = self._columns(x, weight.shape[2:], stride, padding, dilation, groups)
-        n, o = x.shape[0], weight.shape[0]
-        y = weight.reshape(groups, o // groups, -1) @ columns
-        y = y.reshape(n, o, *size)
-        if bias is not None:
-            y += bias.reshape(-1, 1, 1)
-        return y
-
-    def conv2d_backward(
-        self,
-        grad: Array,
-        x: Array,
-        weight: Array,
-        stride: Pair,
-        padding: Pads,
-        dilation: Pair,
-        groups: int,
-        needs: tuple[bool, bool, bool],
-    ) -> tuple[Array | None, Array | None, Array | None]:
-        n, o = grad.shape[:2]
-        size = grad.shape[2:]
-        dx = dweight = None
-        rows = grad.reshape(n, groups, o // groups, prod(size))
-        if needs[1]:
-            columns, _ = self._columns(x, weight.shape[2:], stride, padding, dilation, groups)
-            dweight = (rows @ columns.swapaxes(-1, -2)).sum(axis=0).reshape(weight.shape)
-        if needs[0]:
-            kernel, (top, bottom), (left, right) = weight.shape[2:], *padding
-            c, h, w = x.shape[1:]
-            dcolumns = weight.reshape(groups, o // groups, -1).swapaxes(-1, -2) @ rows
-            dcolumns = dcolumns.reshape(n, c, *kernel, *size)
-            padded = np.zeros((n, c, h + top + bottom, w + left + right), dtype=grad.dtype)
-            for i, j, window in self.windows(padded, kernel, stride, dilation, size):
-                padded[window] += dcolumns[:, :, i, j]
-            dx = self.crop_image(padded, padding)
-        return dx, dweight, grad.sum(axis=(0, 2, 3)) if needs[2] else None
-
-    def _columns(
-        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, groups: int
-    ) -> tuple[Array, Pair]:
-        """im2col: every window of ``x`` as a column, (N, groups, C / groups * kh * kw, oh * ow)."""
-        (n, c), sides = x.shape[:2], zip(x.shape[2:], padding, strict=True)
-        h, w = (side + sum(pads) for side, pads in sides)
-        size = (
-            conv_size(h, kernel[0], stride[0], 0, dilation[0]),
-            conv_size(w, kernel[1], stride[1], 0, dilation[1]),
-        )
-        columns = self.unfold(x, kernel, stride, padding, dilation)
-        return columns.reshape(n, groups, c // groups * prod(kernel), prod(size)), size
+def _alike(mask: Array, a: Any, b: Any) -> bool:
+    """Whether both are floating, of the mask's shape and of one dtype; ``b`` may be a number."""
+    if not isinstance(a, np.ndarray) or a.shape != mask.shape or a.dtype.kind != "f":
+        return False
+    if isinstance(b, np.ndarray):
+        return b.dtype == a.dtype and b.shape in (mask.shape, ())
+    return type(b) in (float, int)

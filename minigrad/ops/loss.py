@@ -19,7 +19,8 @@ class CrossEntropy(Fused):
     """
 
     formula, vjp = "y = -ln softmax(z)[t]", "dz = dy · (softmax(z) - onehot t)"
-    residuals = ("probabilities",)
+    residuals = ("probabilities", "count")
+    count: Any = None  #: how many rows count, for the mean
 
     def __init__(self, reduction: str = "mean", ignore_index: int = -100) -> None:
         self.reduction, self.ignore_index = reduction, ignore_index
@@ -30,8 +31,9 @@ class CrossEntropy(Fused):
 
     def backward(self, xp: Any, grad: Any, logits: Any, target: Any) -> Any:
         if self.reduction == "mean":
-            grad = grad / (target != self.ignore_index).sum()
-        grad = xp.broadcast_to(xp.astype(grad, logits.dtype), target.shape)
+            grad = grad / self.count
+        if self.reduction != "none":
+            grad = xp.full(target.shape, grad, dtype=logits.dtype)
         return (
             xp.softmax_cross_entropy_backward(grad, self.probabilities, target, self.ignore_index),
             None,
@@ -51,8 +53,8 @@ class CrossEntropy(Fused):
         total = loss.sum()
         if self.reduction == "sum":
             return total
-        count = xp.astype((target != self.ignore_index).sum(), loss.dtype)
-        return total / count
+        self.count = xp.astype((target != self.ignore_index).sum(), loss.dtype)
+        return total / self.count
 
 
 class BinaryCrossEntropy(Op):

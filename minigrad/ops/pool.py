@@ -19,11 +19,11 @@ def _slices(size: Pair, stride: Pair, dilation: Pair, i: int, j: int) -> tuple[A
 class MaxPool2d(Fused):
     """The largest value of each window; the first of equal ones gets the gradient.
 
-    Shapes: x (..., H, W), y (..., oh, ow). ``places`` holds the winners' flat places in the image.
+    Shapes: x (..., H, W), y (..., oh, ow). ``winner`` holds the number of each window's best cell.
     """
 
     formula, vjp = "y = max of each window", "dx = dy at the winner, 0 elsewhere"
-    residuals = ("places",)
+    residuals = ("winner",)
 
     def __init__(
         self, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, size: Pair
@@ -33,13 +33,14 @@ class MaxPool2d(Fused):
 
     def forward(self, xp: Any, x: Any) -> Any:
         self.x_shape = x.shape
-        y, self.places = xp.max_pool2d(
+        y, self.winner = xp.max_pool2d(
             x, self.kernel, self.stride, self.padding, self.dilation, self.size
         )
         return y
 
     def backward(self, xp: Any, grad: Any, x: Any) -> Any:
-        return (xp.max_pool2d_backward(grad, self.places, self.x_shape),)
+        options = self.kernel, self.stride, self.padding, self.dilation
+        return (xp.max_pool2d_backward(grad, self.winner, *options, self.x_shape),)
 
     def composed(self, xp: Any, x: Any) -> Any:
         *rest, _, _ = x.shape

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, numpy
 from minigrad.dtypes import Dtype, float16, float32
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DeviceError, DtypeError, ShapeError
@@ -168,10 +168,11 @@ class Optimizer:
             self.check(group)
             for i, param in enumerate(group["params"]):
                 if param.grad is not None:
-                    label, state = _label(group, i), self.state.get(param, {})
-                    check_gradient(param, label)
+                    state = self.state.get(param, {})
+                    if not fits(param.grad, param.array):
+                        check_gradient(param, _label(group, i))
                     if self.keeps is not None:
-                        check_kept(param, state, label)
+                        check_kept(param, state, group, i)
                     work.append((param, state, group))
         return work
 
@@ -366,6 +367,19 @@ def kept_dtype(param: Array) -> Dtype:
     return float32 if dtype == float16 else dtype
 
 
+def fits(grad: Any, array: Array) -> bool:
+    """Whether an array on the CPU can be updated with ``grad``; False where more is to be asked."""
+    if not isinstance(grad, Tensor):
+        return False
+    given = grad.array
+    return (
+        given.shape == array.shape
+        and given.dtype is array.dtype
+        and given.__class__ is array.__class__ is numpy.array_type
+        and array.flags.writeable
+    )
+
+
 def check_gradient(param: Tensor, label: str) -> None:
     """Raise where a parameter cannot be updated with the gradient it has."""
     grad: Any = param.grad
@@ -392,15 +406,17 @@ def check_gradient(param: Tensor, label: str) -> None:
         )
 
 
-def check_kept(param: Tensor, state: State, label: str) -> None:
+def check_kept(param: Tensor, state: State, group: Group, i: int) -> None:
     """Raise where what is kept for a parameter no longer fits it."""
-    dtype = kept_dtype(param.array)
+    array = param.array
+    dtype = kept_dtype(array)
     for name, kept in state.items():
         if name not in NUMBERS and (
-            kept.array.shape != param.array.shape
+            kept.array.shape != array.shape
             or kept.array.dtype != dtype
-            or kept.device != param.device
+            or (kept.array.__class__ is not numpy.array_type and kept.device != param.device)
         ):
+            label = _label(group, i)
             raise RuntimeError(
                 f"{name} of {label} is {kept.dtype} of shape {kept.shape} on {kept.device}, but "
                 f"the parameter now {param.dtype} of shape {param.shape} on {param.device}; after "

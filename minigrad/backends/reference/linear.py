@@ -11,7 +11,7 @@ class Linear(Backend):
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """y = x W^T + b.  Shapes: x (..., in), weight (out, in), bias (out,), y (..., out)."""
-        y = self._rows(x) @ weight.T
+        y = self.matmul(self._rows(x), weight.T)
         if bias is not None:
             y = y + bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
@@ -21,8 +21,12 @@ class Linear(Backend):
     ) -> tuple[Array | None, Array | None, Array | None]:
         """dx = dy W,  dW = dy^T x,  db = sum of dy over the batch."""
         rows = self._rows(grad)
-        dx = (rows @ weight).reshape(*grad.shape[:-1], weight.shape[1]) if needs[0] else None
-        dweight = rows.T @ self._rows(x) if needs[1] else None
+        dx = (
+            self.matmul(rows, weight).reshape(*grad.shape[:-1], weight.shape[1])
+            if needs[0]
+            else None
+        )
+        dweight = self.matmul(rows.T, self._rows(x)) if needs[1] else None
         return dx, dweight, rows.sum(axis=0) if needs[2] else None
 
     def _rows(self, x: Array) -> Array:

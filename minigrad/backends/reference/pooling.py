@@ -15,47 +15,71 @@ class Pooling(Windows):
     def max_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, size: Pair
     ) -> tuple[Array, Array]:
-        """The largest of each window and its flat place in the image (NaN counts as largest)."""
-        (top, _), (left, _), width = padding[0], padding[1], x.shape[-1]
+        """The largest of each window, and the number of the cell that had it (row by row).
+
+        NaN counts as largest. Cells in the border never win.
+        """
+        (top, _), (left, _), (h, w) = padding[0], padding[1], x.shape[-2:]
         lowest = -float("inf") if x.dtype.kind == "f" else self.module.iinfo(x.dtype).min
         padded = self.pad_image(x, padding, lowest)
         rows = self.asarray(range(size[0])).reshape(-1, 1) * stride[0] - top
         columns = self.asarray(range(size[1])) * stride[1] - left
-        corner = rows * width + columns
-        y = places = None
+        y: Any = None
+        winner: Any = None
+        empty: Any = None
         for i, j, window in self.windows(padded, kernel, stride, dilation, size):
             seen = padded[window]
-            place = corner + (i * dilation[0] * width + j * dilation[1])
+            row, column = rows + i * dilation[0], columns + j * dilation[1]
+            inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
             if y is None:
-                y, places = seen.copy(), self.broadcast_to(place, seen.shape).copy()
-                # the first place may lie in the border: any place inside beats it
-                first = (rows < 0) | (columns < 0)
-                fresh = self.broadcast_to(first, seen.shape).copy()
+                y, winner = seen.copy(), self.zeros(seen.shape, dtype=self._cell_type(kernel))
+                empty = ~inside  # windows of which no cell inside was seen yet
                 continue
-            inside = (
-                (rows + i * dilation[0] >= 0)
-                & (rows + i * dilation[0] < x.shape[-2])
-                & (columns + j * dilation[1] >= 0)
-                & (columns + j * dilation[1] < width)
-            )
-            better = ((seen > y) | (seen != seen) | fresh) & inside
-            fresh &= ~inside
+            better = ((seen > y) | (seen != seen) | empty) & inside
+            empty = empty & ~inside
             y = self.where(better, seen, y)
-            places = self.where(better, place, places)
-        return y, places
+            winner = self.where(better, self.asarray(i * kernel[1] + j, winner.dtype), winner)
+        return y, winner
+
+    def _cell_type(self, kernel: Pair) -> str:
+        """A dtype for cell numbers."""
+        return "uint8" if prod(kernel) < 256 else "int64"
+
+    def max_pool2d_places(
+        self,
+        winner: Array,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pads,
+        dilation: Pair,
+        width: int,
+    ) -> Array:
+        """The flat place in its image of each winner, for images of this width."""
+        oh, ow = winner.shape[-2:]
+        cell = winner.astype("int64")
+        rows = self.asarray(range(oh)).reshape(-1, 1) * stride[0] - padding[0][0]
+        columns = self.asarray(range(ow)) * stride[1] - padding[1][0]
+        row = rows + cell // kernel[1] * dilation[0]
+        return row * width + columns + cell % kernel[1] * dilation[1]
 
     def max_pool2d_backward(
         self,
         grad: Array,
-        places: Array,
+        winner: Array,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pads,
+        dilation: Pair,
         shape: tuple[int, ...],
     ) -> Array:
-        """dx: each dy goes to the place that won its window."""
-        flat = (*shape[:-2], shape[-2] * shape[-1])
-        rows = grad.reshape(*grad.shape[:-2], prod(grad.shape[-2:]))
-        return self.scatter_add(rows, places.reshape(rows.shape), rows.ndim - 1, flat).reshape(
-            shape
-        )
+        """dx: each dy goes to the cell that won its window."""
+        (top, bottom), (left, right) = padding
+        padded = (*shape[:-2], shape[-2] + top + bottom, shape[-1] + left + right)
+        dx = self.zeros(padded, dtype=grad.dtype)
+        nothing = self.zeros((), dtype=grad.dtype)
+        for i, j, window in self.windows(dx, kernel, stride, dilation, grad.shape[-2:]):
+            dx[window] += self.where(winner == i * kernel[1] + j, grad, nothing)
+        return self.crop_image(dx, padding)
 
     def avg_pool2d(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pads, size: Pair, share: Array

@@ -67,7 +67,10 @@ def max_pool2d(
     size, pads = _pool_sizes(input, kernel, step, as_pair(padding, "padding"), spread, ceil_mode)
     op = ops.MaxPool2d(kernel, step, pads, spread, size)
     y = apply(op, input)
-    return (y, wrap(op.places)) if return_indices else y
+    if not return_indices:
+        return y
+    xp = backend_of(y.array)
+    return y, wrap(xp.max_pool2d_places(op.winner, kernel, step, pads, spread, input.shape[-1]))
 
 
 def avg_pool1d(

@@ -1,0 +1,367 @@
+"""Normalization: of the columns of a matrix, of planes, and of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.backends.base import Array
+from minigrad.backends.compiled.numba_kernels import kernel, plain
+from minigrad.backends.cpu import normalization as numpy
+from minigrad.backends.cpu.layout import shared
+from minigrad.backends.cpu.normalization import Channels
+
+#: Rows a block: summed in x's dtype within, in float64 over the blocks.
+_ROWS = 256
+
+# ---- one channel a column: x (rows, C) --------------------------------------------------------
+
+
+@kernel
+def column_moments(x: Array, mean: Array, squares: Array) -> None:
+    """The mean of each column and the sum of squares about it (float64).
+
+    Block by block, each twice while it is in the cache: its mean, then its squares about that.
+    Source: Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", eq. 2.1.
+    """
+    rows, columns = x.shape
+    middle, total, square = (
+        np.empty(columns, x.dtype),
+        np.empty(columns, x.dtype),
+        np.empty(columns, x.dtype),
+    )
+    mean[:] = 0.0
+    squares[:] = 0.0
+    for start in range(0, rows, _ROWS):
+        block = x[start : start + _ROWS]
+        n, fours = len(block), len(block) // 4
+        total[:] = 0
+        for k in range(fours):  # four rows at a time: each sum is loaded and stored once for them
+            a, b, c, d = block[4 * k], block[4 * k + 1], block[4 * k + 2], block[4 * k + 3]
+            for j in range(columns):
+                total[j] += (a[j] + b[j]) + (c[j] + d[j])
+        for i in range(4 * fours, n):
+            a = block[i]
+            for j in range(columns):
+                total[j] += a[j]
+        for j in range(columns):
+            middle[j] = total[j] / n
+            total[j] = 0
+            square[j] = 0
+        for k in range(fours):
+            a, b, c, d = block[4 * k], block[4 * k + 1], block[4 * k + 2], block[4 * k + 3]
+            for j in range(columns):
+                p, q, r, s = a[j] - middle[j], b[j] - middle[j], c[j] - middle[j], d[j] - middle[j]
+                total[j] += (p + q) + (r + s)
+                square[j] += (p * p + q * q) + (r * r + s * s)
+        for i in range(4 * fours, n):
+            a = block[i]
+            for j in range(columns):
+                p = a[j] - middle[j]
+                total[j] += p
+                square[j] += p * p
+        for j in range(columns):
+            rest = total[j] / np.float64(n)  # what rounding left of the block's mean
+            apart = middle[j] + rest - mean[j]
+            mean[j] += apart * n / (start + n)
+            squares[j] += square[j] - n * rest * rest
+            squares[j] += apart * apart * (np.float64(n) * start / (start + n))
+
+
+@kernel
+def column_scaled(x: Array, mean: Array, rest: Array, scale: Array, beta: Array, y: Array) -> None:
+    """y = (x - mean - rest) scale + beta."""
+    rows, columns = x.shape
+    shift = np.empty(columns, x.dtype)
+    for j in range(columns):
+        shift[j] = beta[j] - rest[j] * scale[j]
+    for i in range(rows):
+        a, out = x[i], y[i]
+        for j in range(columns):
+            out[j] = (a[j] - mean[j]) * scale[j] + shift[j]
+
+
+@kernel
+def column_products(grad: Array, x: Array, mean: Array, total: Array, product: Array) -> None:
+    """Of each column the sums of dy and of dy (x - mean) (float64)."""
+    rows, columns = x.shape
+    s, p = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    total[:] = 0.0
+    product[:] = 0.0
+    for start in range(0, rows, _ROWS):
+        block, dy = x[start : start + _ROWS], grad[start : start + _ROWS]
+        fours = len(block) // 4
+        s[:] = 0
+        p[:] = 0
+        for k in range(fours):
+            a, b, c, d = block[4 * k], block[4 * k + 1], block[4 * k + 2], block[4 * k + 3]
+            e, f, g, h = dy[4 * k], dy[4 * k + 1], dy[4 * k + 2], dy[4 * k + 3]
+            for j in range(columns):
+                m = mean[j]
+                s[j] += (e[j] + f[j]) + (g[j] + h[j])
+                p[j] += (e[j] * (a[j] - m) + f[j] * (b[j] - m)) + (
+                    g[j] * (c[j] - m) + h[j] * (d[j] - m)
+                )
+        for i in range(4 * fours, len(block)):
+            a, e = block[i], dy[i]
+            for j in range(columns):
+                s[j] += e[j]
+                p[j] += e[j] * (a[j] - mean[j])
+        for j in range(columns):
+            total[j] += s[j]
+            product[j] += p[j]
+
+
+@kernel
+def column_dx(
+    grad: Array, x: Array, mean: Array, scale: Array, slope: Array, offset: Array, dx: Array
+) -> None:
+    """dx = scale dy - (slope (x - mean) + offset)."""
+    rows, columns = x.shape
+    for i in range(rows):
+        a, dy, out = x[i], grad[i], dx[i]
+        for j in range(columns):
+            out[j] = scale[j] * dy[j] - ((a[j] - mean[j]) * slope[j] + offset[j])
+
+
+# ---- one channel a row: x (rows, L) of images (N, C, L), rows = N C ----------------------------
+
+
+@kernel
+def plane_moments(x: Array, mean: Array, squares: Array) -> None:
+    """``column_moments`` of images (N, C, L): of each channel, the planes put together."""
+    images, channels, length = x.shape
+    nothing = x[0, 0, 0] * 0
+    for c in range(channels):
+        mean[c] = 0.0
+        squares[c] = 0.0
+        for i in range(images):
+            plane = x[i, c]
+            total = nothing
+            for j in range(length):
+                total += plane[j]
+            middle = total / length
+            total = nothing
+            square = nothing
+            for j in range(length):
+                d = plane[j] - middle
+                total += d
+                square += d * d
+            rest = total / np.float64(length)
+            apart = middle + rest - mean[c]
+            mean[c] += apart / (i + 1)
+            squares[c] += square - length * rest * rest
+            squares[c] += apart * apart * (np.float64(length) * i / (i + 1))
+
+
+@kernel
+def plane_scaled(x: Array, mean: Array, rest: Array, scale: Array, beta: Array, y: Array) -> None:
+    """``column_scaled`` of images (N, C, L)."""
+    images, channels, length = x.shape
+    for i in range(images):
+        for c in range(channels):
+            plane, out = x[i, c], y[i, c]
+            m, k, shift = mean[c], scale[c], beta[c] - rest[c] * scale[c]
+            for j in range(length):
+                out[j] = (plane[j] - m) * k + shift
+
+
+@kernel
+def plane_products(grad: Array, x: Array, mean: Array, total: Array, product: Array) -> None:
+    """``column_products`` of images (N, C, L)."""
+    images, channels, length = x.shape
+    nothing = x[0, 0, 0] * 0
+    for c in range(channels):
+        m = mean[c]
+        total[c] = 0.0
+        product[c] = 0.0
+        for i in range(images):
+            plane, dy = x[i, c], grad[i, c]
+            s = nothing
+            p = nothing
+            for j in range(length):
+                s += dy[j]
+                p += dy[j] * (plane[j] - m)
+            total[c] += s
+            product[c] += p
+
+
+@kernel
+def plane_dx(
+    grad: Array, x: Array, mean: Array, scale: Array, slope: Array, offset: Array, dx: Array
+) -> None:
+    """``column_dx`` of images (N, C, L)."""
+    images, channels, length = x.shape
+    for i in range(images):
+        for c in range(channels):
+            plane, dy, out = x[i, c], grad[i, c], dx[i, c]
+            m, k, a, b = mean[c], scale[c], slope[c], offset[c]
+            for j in range(length):
+                out[j] = k * dy[j] - ((plane[j] - m) * a + b)
+
+
+# ---- one sample a row -------------------------------------------------------------------------
+
+
+@kernel
+def row_norm(
+    x: Array, gamma: Array, beta: Array, eps: float, y: Array, mean: Array, inv_std: Array
+) -> None:
+    """Each row of x (rows, n) by its own mean and deviation, times gamma (n,), plus beta."""
+    rows, n = x.shape
+    nothing = gamma[0] * 0
+    for i in range(rows):
+        a, out = x[i], y[i]
+        total = nothing
+        for j in range(n):
+            total += a[j]
+        middle = total / n
+        total = nothing
+        square = nothing
+        for j in range(n):
+            d = a[j] - middle
+            total += d
+            square += d * d
+        rest = total / n
+        k = 1 / math.sqrt(square / n - rest * rest + eps)
+        mean[i] = middle + rest
+        inv_std[i] = k
+        k = inv_std[i]
+        for j in range(n):
+            out[j] = ((a[j] - middle) - rest) * k * gamma[j] + beta[j]
+
+
+@kernel
+def row_norm_backward(
+    grad: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    inv_std: Array,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+) -> None:
+    """dx of ``row_norm``; dgamma and dbeta (n,) are sums over the rows (float64)."""
+    rows, n = x.shape
+    nothing = gamma[0] * 0
+    products, sums = np.zeros(n, x.dtype), np.zeros(n, x.dtype)
+    dgamma[:] = 0.0
+    dbeta[:] = 0.0
+    for i in range(rows):
+        a, dy, out, m, k = x[i], grad[i], dx[i], mean[i], inv_std[i]
+        total = nothing
+        product = nothing
+        for j in range(n):
+            x_hat = (a[j] - m) * k
+            g = dy[j] * gamma[j]
+            products[j] += dy[j] * x_hat
+            sums[j] += dy[j]
+            total += g
+            product += g * x_hat
+        total /= n
+        product /= n
+        for j in range(n):
+            out[j] = k * (dy[j] * gamma[j] - total - (a[j] - m) * k * product)
+        if i % _ROWS == _ROWS - 1 or i == rows - 1:
+            for j in range(n):
+                dgamma[j] += products[j]
+                dbeta[j] += sums[j]
+                products[j] = 0
+                sums[j] = 0
+
+
+class Normalization(numpy.Normalization):
+    """Each array is read once or twice."""
+
+    compiles: Callable[[Array], bool]
+
+    def channel_moments(self, channels: Channels) -> tuple[Array, Array, Array]:
+        if not self.compiles(channels.array):
+            return super().channel_moments(channels)
+        x = channels.one_pixel_a_row(channels.array)
+        moments = plane_moments if channels.planes else column_moments
+
+        def job(start: int, stop: int) -> Any:
+            found = np.empty((2, channels.channels))
+            moments(x[start:stop], found[0], found[1])
+            return (stop - start) * (channels.count // len(x)), found[0], found[1]
+
+        return channels.combined(shared(job, x, 1 if channels.planes else _ROWS))
+
+    def channel_scaled(
+        self, channels: Channels, mean: Array, rest: Array, scale: Array, beta: Array
+    ) -> Array:
+        if not self.compiles(channels.array):
+            return super().channel_scaled(channels, mean, rest, scale, beta)
+        y = np.empty_like(channels.array)
+        x, out = channels.one_pixel_a_row(channels.array), channels.one_pixel_a_row(y)
+        scaled = plane_scaled if channels.planes else column_scaled
+        given = plain(mean), plain(rest), plain(scale), plain(beta)
+        shared(lambda start, stop: scaled(x[start:stop], *given, out[start:stop]), x)
+        return y
+
+    def channel_products(self, channels: Channels, grad: Array, mean: Array) -> tuple[Array, Array]:
+        if not self.compiles(channels.array):
+            return super().channel_products(channels, grad, mean)
+        x, dy = channels.one_pixel_a_row(channels.array), channels.one_pixel_a_row(grad)
+        products, mean = plane_products if channels.planes else column_products, plain(mean)
+
+        def job(start: int, stop: int) -> Any:
+            found = np.empty((2, channels.channels))
+            products(dy[start:stop], x[start:stop], mean, found[0], found[1])
+            return found
+
+        total = sum(shared(job, x, 1 if channels.planes else _ROWS)).astype(x.dtype)
+        return total[0], total[1]
+
+    def channel_dx(
+        self,
+        channels: Channels,
+        grad: Array,
+        mean: Array,
+        scale: Array,
+        slope: Array,
+        offset: Array,
+    ) -> Array:
+        if not self.compiles(channels.array):
+            return super().channel_dx(channels, grad, mean, scale, slope, offset)
+        dx = np.empty_like(channels.array)
+        x, dy, out = map(channels.one_pixel_a_row, (channels.array, grad, dx))
+        apply = plane_dx if channels.planes else column_dx
+        given = plain(mean), plain(scale), plain(slope), plain(offset)
+        shared(lambda i, j: apply(dy[i:j], x[i:j], *given, out[i:j]), x)
+        return dx
+
+    def row_norm(
+        self, rows: Array, gamma: Array, beta: Array, eps: float
+    ) -> tuple[Array, Array, Array]:
+        if not self.compiles(rows):
+            return super().row_norm(rows, gamma, beta, eps)
+        y, mean, inv_std = np.empty_like(rows), *np.empty((2, len(rows)), rows.dtype)
+        gamma, beta, eps = plain(gamma), plain(beta), float(eps)
+        shared(
+            lambda i, j: row_norm(rows[i:j], gamma, beta, eps, y[i:j], mean[i:j], inv_std[i:j]),
+            rows,
+        )
+        return y, mean, inv_std
+
+    def row_norm_backward(
+        self, grad: Array, rows: Array, gamma: Array, mean: Array, inv_std: Array
+    ) -> tuple[Array, Array, Array]:
+        if not self.compiles(rows):
+            return super().row_norm_backward(grad, rows, gamma, mean, inv_std)
+        dx, gamma, mean, inv_std = np.empty_like(rows), plain(gamma), plain(mean), plain(inv_std)
+
+        def job(i: int, j: int) -> Any:
+            sums = np.empty((2, rows.shape[1]))
+            row_norm_backward(
+                grad[i:j], rows[i:j], gamma, mean[i:j], inv_std[i:j], dx[i:j], sums[0], sums[1]
+            )
+            return sums
+
+        total = sum(shared(job, rows, _ROWS)).astype(rows.dtype)
+        return dx, total[0], total[1]

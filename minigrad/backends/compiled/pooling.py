@@ -1,0 +1,97 @@
+"""Pooling of images without a border, in channels-last memory: one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minigrad.backends.base import Array
+from minigrad.backends.compiled.numba_kernels import kernel, plain
+from minigrad.backends.cpu import pooling as numpy
+from minigrad.backends.cpu.layout import channels_first, channels_last, shared
+from minigrad.backends.reference.windows import Pads, Pair
+
+
+@kernel
+def largest_of_windows(
+    x: Array, kernel: Pair, stride: Pair, dilation: Pair, y: Array, winner: Array
+) -> None:
+    """y and the number of the winning cell (N, oh, ow, C) of images (N, H, W, C)."""
+    images, high, wide, channels = y.shape
+    for n in range(images):
+        for i in range(high):
+            for j in range(wide):
+                best, number = y[n, i, j], winner[n, i, j]
+                seen = x[n, i * stride[0], j * stride[1]]
+                for c in range(channels):
+                    best[c] = seen[c]
+                    number[c] = 0
+                for cell in range(1, kernel[0] * kernel[1]):
+                    row = i * stride[0] + cell // kernel[1] * dilation[0]
+                    seen = x[n, row, j * stride[1] + cell % kernel[1] * dilation[1]]
+                    for c in range(channels):
+                        better = seen[c] > best[c] or seen[c] != seen[c]  # NaN counts as largest
+                        best[c] = seen[c] if better else best[c]
+                        number[c] = cell if better else number[c]
+
+
+@kernel
+def to_winners(
+    grad: Array, winner: Array, kernel: Pair, stride: Pair, dilation: Pair, dx: Array
+) -> None:
+    """dx (N, H, W, C), given as zeros: each dy is added where its window's winner was."""
+    images, high, wide, channels = grad.shape
+    for n in range(images):
+        for i in range(high):
+            for j in range(wide):
+                dy, number = grad[n, i, j], winner[n, i, j]
+                for cell in range(kernel[0] * kernel[1]):
+                    row = i * stride[0] + cell // kernel[1] * dilation[0]
+                    out = dx[n, row, j * stride[1] + cell % kernel[1] * dilation[1]]
+                    for c in range(channels):
+                        out[c] += dy[c] if number[c] == cell else 0
+
+
+class Pooling(numpy.Pooling):
+    """Max pooling."""
+
+    compiles: Callable[[Array], bool]
+
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair, size: Pair
+    ) -> tuple[Array, Array]:
+        if not numpy.simple(x, padding) or not self.compiles(x):
+            return super().max_pool2d(x, kernel, stride, padding, dilation, size)
+        pixels = plain(channels_last(x))
+        y = np.empty((len(x), *size, x.shape[1]), x.dtype)
+        winner = np.empty(y.shape, self._cell_type(kernel))
+
+        def job(i: int, j: int) -> None:
+            largest_of_windows(pixels[i:j], kernel, stride, dilation, y[i:j], winner[i:j])
+
+        shared(job, pixels)
+        return channels_first(y), channels_first(winner)
+
+    def max_pool2d_backward(
+        self,
+        grad: Array,
+        winner: Array,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pads,
+        dilation: Pair,
+        shape: tuple[int, ...],
+    ) -> Array:
+        if not numpy.simple(grad, padding) or not self.compiles(grad):
+            return super().max_pool2d_backward(
+                grad, winner, kernel, stride, padding, dilation, shape
+            )
+        dy, won = plain(channels_last(grad)), plain(channels_last(winner))
+        dx = np.zeros((shape[0], *shape[2:], shape[1]), grad.dtype)
+
+        def job(i: int, j: int) -> None:
+            to_winners(dy[i:j], won[i:j], kernel, stride, dilation, dx[i:j])
+
+        shared(job, dx)
+        return channels_first(dx)

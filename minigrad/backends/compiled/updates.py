@@ -1,0 +1,207 @@
+"""The optimizers' updates, each array read and written once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.backends.base import Array
+from minigrad.backends.compiled.numba_kernels import kernel
+from minigrad.backends.cpu.layout import shared
+from minigrad.backends.reference import updates as reference
+
+# The numbers come in one array of the parameter's dtype, so that nothing is computed in float64.
+
+
+@kernel
+def sgd_step(p: Array, g: Array, v: Array, numbers: Array, nesterov: bool, first: bool) -> None:
+    """v <- mu v + (1 - dampening) g;  p <- p - lr v. Without momentum v is empty."""
+    lr, momentum, taken, weight_decay = numbers[0], numbers[1], numbers[2], numbers[3]
+    if v.size == 0:
+        for i in range(p.size):
+            p[i] -= lr * (g[i] + weight_decay * p[i])
+    else:
+        for i in range(p.size):
+            d = g[i] + weight_decay * p[i]
+            v[i] = d if first else momentum * v[i] + taken * d
+            p[i] -= lr * (d + momentum * v[i] if nesterov else v[i])
+
+
+@kernel
+def momentum_step(p: Array, g: Array, v: Array, numbers: Array, form: int) -> None:
+    """The three textbook forms: 0 velocity, 1 heavy-ball, 2 average."""
+    lr, beta, rate, weight_decay, taken = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    for i in range(p.size):
+        d = g[i] + weight_decay * p[i]
+        if form == 0:
+            v[i] = beta * v[i] - lr * d
+            p[i] += v[i]
+        else:
+            v[i] = beta * v[i] + (d if form == 1 else taken * d)
+            p[i] -= rate * v[i]
+
+
+@kernel
+def rmsprop_step(
+    p: Array, g: Array, s: Array, mean: Array, v: Array, numbers: Array, eps_inside: bool
+) -> None:
+    """s <- alpha s + (1 - alpha) g^2;  p <- p - lr g / (sqrt(s) + eps)."""
+    lr, alpha, eps, beta, weight_decay = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    taken, zero = numbers[5], numbers[6]
+    centered, moving = mean.size > 0, v.size > 0
+    for i in range(p.size):
+        d = g[i] + weight_decay * p[i]
+        s[i] = alpha * s[i] + taken * d * d
+        square = s[i]
+        if centered:
+            mean[i] = alpha * mean[i] + taken * d
+            square = max(square - mean[i] * mean[i], zero)
+        d /= math.sqrt(square + eps) if eps_inside else math.sqrt(square) + eps
+        if moving:
+            v[i] = beta * v[i] + d
+            d = v[i]
+        p[i] -= lr * d
+
+
+@kernel
+def adam_step(p: Array, g: Array, m: Array, v: Array, v_max: Array, numbers: Array) -> None:
+    """m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  p <- p - rate m / (sqrt(v) + eps)."""
+    rate, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3]
+    weight_decay, kept, taken1, taken2 = numbers[4], numbers[5], numbers[6], numbers[7]
+    if v_max.size == 0:
+        for i in range(p.size):
+            d = g[i] + weight_decay * p[i]
+            m[i] = beta1 * m[i] + taken1 * d
+            v[i] = beta2 * v[i] + taken2 * d * d
+            p[i] = kept * p[i] - rate * m[i] / (math.sqrt(v[i]) + eps)
+    else:
+        for i in range(p.size):
+            d = g[i] + weight_decay * p[i]
+            m[i] = beta1 * m[i] + taken1 * d
+            v[i] = beta2 * v[i] + taken2 * d * d
+            v_max[i] = max(v_max[i], v[i])
+            p[i] = kept * p[i] - rate * m[i] / (math.sqrt(v_max[i]) + eps)
+
+
+class Updates(reference.Updates):
+    """SGD, momentum, RMSprop and Adam; the rest as in the reference."""
+
+    compiles: Callable[[Array], bool]
+
+    def sgd_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        nesterov: bool,
+        first: bool,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not (self.compiles(param) and alike(param, grad, velocity)):
+            super().sgd_update(
+                param, grad, velocity, lr, momentum, dampening, nesterov, first, weight_decay
+            )
+            return
+        numbers = np.array([lr, momentum, 1 - dampening, weight_decay], param.dtype)
+        _run(lambda *a: sgd_step(*a, numbers, nesterov, first), param, grad, velocity)
+
+    def momentum_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array,
+        lr: float,
+        momentum: float,
+        form: str,
+        correction: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not (self.compiles(param) and alike(param, grad, velocity)):
+            super().momentum_update(
+                param, grad, velocity, lr, momentum, form, correction, weight_decay
+            )
+            return
+        number = ("velocity", "heavy-ball", "ema").index(form)
+        numbers = np.array([lr, momentum, lr / correction, weight_decay, 1 - momentum], param.dtype)
+        _run(lambda *a: momentum_step(*a, numbers, number), param, grad, velocity)
+
+    def rmsprop_update(
+        self,
+        param: Array,
+        grad: Array,
+        square: Array,
+        average: Array | None,
+        velocity: Array | None,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float = 0.0,
+        eps_inside: bool = False,
+    ) -> None:
+        if not (self.compiles(param) and alike(param, grad, square, average, velocity)):
+            super().rmsprop_update(
+                param,
+                grad,
+                square,
+                average,
+                velocity,
+                lr,
+                alpha,
+                eps,
+                momentum,
+                weight_decay,
+                eps_inside,
+            )
+            return
+        numbers = np.array([lr, alpha, eps, momentum, weight_decay, 1 - alpha, 0], param.dtype)
+        arrays = param, grad, square, average, velocity
+        _run(lambda *a: rmsprop_step(*a, numbers, eps_inside), *arrays)
+
+    def adam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        v_max: Array | None,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        t: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
+        if not (self.compiles(param) and alike(param, grad, m, v, v_max)):
+            super().adam_update(
+                param, grad, m, v, v_max, lr, beta1, beta2, eps, t, weight_decay, decoupled
+            )
+            return
+        root = (1 - beta2**t) ** 0.5
+        rate = lr * root / (1 - beta1**t)
+        kept, l2 = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+        numbers = np.array(
+            [rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2], param.dtype
+        )
+        _run(lambda *a: adam_step(*a, numbers), param, grad, m, v, v_max)
+
+
+def alike(param: Array, *arrays: Array | None) -> bool:
+    """Whether the arrays of one parameter lie alike, in one dtype."""
+    return param.flags.c_contiguous and all(
+        a is None or (a.dtype == param.dtype and a.flags.c_contiguous) for a in arrays
+    )
+
+
+def _run(update: Callable[..., Any], param: Array, *arrays: Array | None) -> None:
+    """``update`` on the arrays of one parameter, flat; an absent one is empty."""
+    nothing = np.empty(0, param.dtype)
+    flat = [nothing if a is None else a.reshape(-1) for a in (param, *arrays)]
+    shared(lambda i, j: update(*(a[i:j] for a in flat)), flat[0])

@@ -1,0 +1,85 @@
+"""Numbers in memory: the order of an image's, and picking some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.backends.base import Array
+from minigrad.backends.cpu.threads import pool
+
+#: Numbers a block, 1 MiB in float32.
+BLOCK = 1 << 18
+#: Numbers from which a second thread pays in a pass of a few operations.
+WORTH_SHARING = 1 << 19
+
+
+def channels_last(x: Array) -> Array:
+    """``x`` (N, C, H, W) as (N, H, W, C), contiguous; no copy where its memory is so already."""
+    view = x.transpose(0, 2, 3, 1)
+    if view.flags.c_contiguous:
+        return view
+    y = np.empty(view.shape, x.dtype)
+
+    def job(start: int, stop: int) -> None:
+        for i in range(start, stop):  # one image after another stays in the cache
+            y[i] = view[i]
+
+    pool.share(job, len(x), pool.count if x.size > WORTH_SHARING else 1)
+    return y
+
+
+def channels_first(y: Array) -> Array:
+    """A view of ``y`` (N, H, W, C) as (N, C, H, W)."""
+    return y.transpose(0, 3, 1, 2)
+
+
+def column_sums(rows: Array) -> Any:
+    """The sum over the first axis of a matrix, as a product with ones: BLAS does it 5 to 10 times
+    as fast as ``sum``."""
+    return np.ones(len(rows), rows.dtype) @ rows
+
+
+def in_blocks(job: Callable[[slice], Any], x: Array) -> list[Any]:
+    """What ``job`` returns for each block of ``x`` along its first axis; threads share them out."""
+    size = max(1, BLOCK * len(x) // max(x.size, 1))
+    blocks = [slice(i, min(i + size, len(x))) for i in range(0, max(len(x), 1), size)]
+    results: list[Any] = [None] * len(blocks)
+
+    def part(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            results[i] = job(blocks[i])
+
+    pool.share(part, len(blocks), pool.count if x.size > WORTH_SHARING else 1)
+    return results
+
+
+def shared(job: Callable[[int, int], Any], x: Array, block: int = 1) -> list[Any]:
+    """What ``job(start, stop)`` returns for each thread's range of the first axis of ``x``."""
+    results: dict[int, Any] = {}
+
+    def part(start: int, stop: int) -> None:
+        results[start] = job(start, stop)
+
+    pool.share(part, len(x), pool.count if x.size > WORTH_SHARING else 1, block)
+    return [results[start] for start in sorted(results)]
+
+
+def select(mask: Array, a: Array, b: Array | float, out: Array | None = None) -> Any:
+    """``np.where(mask, a, b)`` for floating ``a``, by bits: no branch for the processor to guess.
+
+    200,000 numbers under a random mask: 0.1 ms against 0.6.
+    """
+    bits = np.dtype(f"u{a.dtype.itemsize}")
+    chosen = mask.astype(bits)
+    np.negative(chosen, out=chosen)  # all bits, or none
+    y = np.empty(a.shape, a.dtype) if out is None else out
+    if isinstance(b, float | int) and b == 0:
+        np.bitwise_and(a.view(bits), chosen, out=y.view(bits))
+        return y
+    other = np.asarray(b, a.dtype).view(bits)
+    chosen &= a.view(bits) ^ other
+    np.bitwise_xor(chosen, other, out=y.view(bits))
+    return y

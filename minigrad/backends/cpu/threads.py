@@ -1,0 +1,173 @@
+"""Several cores: threads that share out the work of a kernel, and a BLAS that leaves it to them.
+
+NumPy (and a compiled kernel) lets go of Python's lock while it computes on a large array, so plain
+threads do. One pool drives everything: a BLAS with threads of its own keeps them waiting actively
+after each product, where they take the cores from ours (a product and a kernel of 4 ms on two
+threads took 11 ms in turn, 6 with the BLAS held to one thread). So while our threads work, and in
+products that we split among them, the BLAS has one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+
+class Worker(threading.Thread):
+    """A thread that waits for one job after another."""
+
+    def __init__(self) -> None:
+        super().__init__(name="minigrad", daemon=True)
+        self.go, self.done = threading.Lock(), threading.Lock()
+        self.go.acquire()
+        self.done.acquire()
+        self.job: Callable[[], Any] | None = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            self.go.acquire()
+            if self.job is None:
+                return
+            try:
+                self.job()
+            except BaseException as error:
+                self.error = error
+            self.job = None
+            self.done.release()
+
+    def begin(self, job: Callable[[], Any]) -> None:
+        """Start on ``job``."""
+        self.job, self.error = job, None
+        self.go.release()
+
+    def end(self) -> None:
+        """Wait until the job is done."""
+        self.done.acquire()
+
+
+class Pool:
+    """``count`` threads, of which the caller is one."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.workers: list[Worker] = []
+        self.busy = threading.Lock()
+
+    def share(self, job: Callable[[int, int], Any], n: int, parts: int, block: int = 1) -> None:
+        """Call ``job(start, stop)`` for ``parts`` ranges that make up ``range(n)``, at once.
+
+        In a job of another ``share``, and while another thread's is under way, it is one range.
+
+        Args:
+            block: a job's step. Ranges start at multiples of it, so that the blocks, and what is
+                summed within them, do not depend on the number of threads.
+        """
+        blocks = -(-n // block)
+        parts = min(parts, self.count, blocks)
+        if parts < 2 or not self.busy.acquire(blocking=False):
+            job(0, n)
+            return
+        try:
+            while len(self.workers) < parts - 1:
+                self.workers.append(Worker())
+            cuts = [min(blocks * i // parts * block, n) for i in range(parts + 1)]
+            helpers = self.workers[: parts - 1]
+            with one_blas_thread:
+                for worker, start, stop in zip(helpers, cuts[1:-1], cuts[2:], strict=True):
+                    worker.begin(partial(copy_context().run, job, start, stop))
+                try:
+                    job(0, cuts[1])
+                finally:
+                    for worker in helpers:
+                        worker.end()
+            for worker in helpers:
+                if worker.error is not None:
+                    raise worker.error
+        finally:
+            self.busy.release()
+
+
+class OneBlasThread:
+    """``with one_blas_thread:`` NumPy's BLAS computes in the calling thread. 0.6 us."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.depth = 0
+        self.before = 1
+        self.get: Callable[[], int] | None = None
+        self.set: Callable[[int], Any] | None = None
+
+    def _find(self) -> None:
+        """The functions of the BLAS that NumPy has loaded; of OpenBLAS itself, past threadpoolctl,
+        whose own take 4 us."""
+        threadpoolctl = import_module("threadpoolctl")  # 35 ms, for large products only
+        self.get, self.set = lambda: 1, lambda n: None
+        for library in threadpoolctl.ThreadpoolController().lib_controllers:
+            if library.user_api != "blas":
+                continue
+            self.get, self.set = library.get_num_threads, library.set_num_threads
+            for affix in ("scipy_{}64_", "{}64_", "scipy_{}", "{}"):
+                name = affix.format("openblas_set_num_threads")
+                if hasattr(library.dynlib, name):
+                    self.set = getattr(library.dynlib, name)
+                    self.get = getattr(library.dynlib, name.replace("set", "get", 1))
+            if "numpy" in library.filepath:
+                return
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.set is None or self.get is None:
+                self._find()
+                assert self.set is not None and self.get is not None
+            self.depth += 1
+            if self.depth == 1:
+                self.before = self.get()
+                if self.before != 1:
+                    self.set(1)
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.depth -= 1
+            if self.depth == 0 and self.before != 1 and self.set is not None:
+                self.set(self.before)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+one_blas_thread = OneBlasThread()
+pool = Pool(_cores())
+
+
+def _renew() -> None:
+    """After a fork: the threads are gone, and locks may be held by nobody."""
+    global pool, one_blas_thread
+    pool.workers, pool.busy = [], threading.Lock()
+    one_blas_thread.lock, one_blas_thread.depth = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def get_num_threads() -> int:
+    """The number of threads that kernels are shared out among."""
+    return pool.count
+
+
+def set_num_threads(count: int) -> None:
+    """Share kernels out among ``count`` threads; at first one for each core."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"set_num_threads needs an integer of at least 1, got {count!r}.")
+    pool.count = count
