@@ -48,6 +48,7 @@ class TensorNamespace:
     log = staticmethod(Methods.log)
     log1p = staticmethod(Methods.log1p)
     matmul = staticmethod(Methods.matmul)
+    relu = staticmethod(Methods.relu)
     sign = staticmethod(Methods.sign)
     sin = staticmethod(Methods.sin)
     sinh = staticmethod(Methods.sinh)
@@ -62,6 +63,10 @@ class TensorNamespace:
     @staticmethod
     def astype(x: Any, dtype: Any) -> Any:
         return x.to(dtype)
+
+    @staticmethod
+    def relu_backward(grad: Any, y: Any) -> Any:
+        return grad * (y > 0)
 
     @staticmethod
     def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:

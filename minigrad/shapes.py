@@ -50,6 +50,10 @@ def as_pair(value: int | Sequence[int], what: str = "value") -> tuple[int, int]:
 
 def as_sizes(value: int | Sequence[int], count: int, what: str = "value") -> Shape:
     """One int for each of ``count`` axes: ``3`` and ``(3,)`` mean 3 for all of them."""
+    if type(value) is int:
+        return (value,) * count
+    if type(value) is tuple and len(value) == count and all(type(n) is int for n in value):
+        return value
     given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     if len(given) not in (1, count):
         wanted = {1: "an int", 2: "an int or a pair of ints"}.get(count, f"an int or {count} ints")

@@ -355,6 +355,10 @@ ELSEWHERE = {
     "use_numba": "a switch, not a kernel",
     "compiles": "a question, not a kernel",
     "where": "tests/test_cpu.py",
+    "add_bias": "a part of conv2d",
+    "batch_norm_of": "a part of batch_norm",
+    "batch_norm_backward_of": "a part of batch_norm_backward",
+    "batch_norm_inference_of": "a part of batch_norm_inference",
     "channel_moments": "a part of batch_norm",
     "channel_scaled": "a part of batch_norm",
     "channel_products": "a part of batch_norm_backward",
@@ -508,6 +512,20 @@ def layer_norm_backward(draw: Any, n: int) -> Any:
         _, mean, inv_std = Reference.layer_norm(BACKENDS["numpy"], x, gamma, None, axes, eps)
         yield draw(*x.shape), x, gamma, mean, inv_std, axes, (True, True, True)
         yield draw(*x.shape), x, gamma, mean, inv_std, axes, (True, False, False)
+
+
+@kernel
+def relu(draw: Any, n: int) -> Any:
+    yield (draw(n, n + 1),)
+    yield (draw(70, n, 20),)
+    yield (np.transpose(draw(3, 20, n, 20), (0, 3, 1, 2)),)
+    yield (np.where(draw(n, n) > 0, np.nan, -np.inf).astype(draw(1).dtype),)
+
+
+@kernel
+def relu_backward(draw: Any, n: int) -> Any:
+    for (x,) in relu(draw, n):
+        yield draw(*x.shape), x
 
 
 @kernel

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends.base import Array
+from minigrad.backends.compiled.activation import Activation
 from minigrad.backends.compiled.convolution import Convolution
 from minigrad.backends.compiled.normalization import Normalization
 from minigrad.backends.compiled.pooling import Pooling
 from minigrad.backends.compiled.softmax import Softmax
+from minigrad.backends.compiled.spin import spin
 from minigrad.backends.compiled.updates import Updates
 from minigrad.backends.cpu.layout import select
 from minigrad.backends.cpu.linear import Linear
 from minigrad.backends.cpu.memory import keep_freed_memory
+from minigrad.backends.cpu.threads import no_spin, pool
 from minigrad.backends.reference import Reference
 
 # erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev
@@ -86,7 +89,9 @@ class quiet:  # noqa: N801 - a context manager reads as a verb
         error_state.reset(self.token)
 
 
-class NumpyBackend(Linear, Convolution, Pooling, Normalization, Softmax, Updates, Reference):
+class NumpyBackend(
+    Linear, Convolution, Pooling, Normalization, Activation, Softmax, Updates, Reference
+):
     """Arrays are ``numpy.ndarray``; products run in BLAS, loops in Numba where it is installed."""
 
     name = "numpy"
@@ -97,7 +102,7 @@ class NumpyBackend(Linear, Convolution, Pooling, Normalization, Softmax, Updates
     def __init__(self) -> None:
         super().__init__(np)
         keep_freed_memory()
-        self.numba = find_spec("numba") is not None
+        self.use_numba(find_spec("numba") is not None)
 
     def use_numba(self, use: bool = True) -> None:
         """Run compiled kernels (at first where Numba is installed), or plain NumPy."""
@@ -107,6 +112,7 @@ class NumpyBackend(Linear, Convolution, Pooling, Normalization, Softmax, Updates
                 "works, slower."
             )
         self.numba = use
+        pool.spin = spin if use else no_spin
 
     def compiles(self, x: Array) -> bool:
         """Whether a compiled kernel is to take ``x``."""

@@ -122,15 +122,17 @@ class _BatchNorm(_Norm):
         return y
 
     def _check(self, input: Tensor) -> None:
-        label, shape = f"{type(self).__name__}({self.num_features})", input.shape
-        if input.ndim not in self.ndims:
+        shape = input.shape
+        if len(shape) not in self.ndims:
             raise ShapeError(
-                f"{label} expects {self.shapes.format(self.num_features)}, got {shape}."
+                f"{type(self).__name__}({self.num_features}) expects "
+                f"{self.shapes.format(self.num_features)}, got {shape}."
             )
         if shape[1] != self.num_features:
             raise ShapeError(
-                f"{label} expects {self.shapes.format(self.num_features)}, got {shape}: channel "
-                f"axis 1 has {shape[1]}, not {self.num_features}."
+                f"{type(self).__name__}({self.num_features}) expects "
+                f"{self.shapes.format(self.num_features)}, got {shape}: channel axis 1 has "
+                f"{shape[1]}, not {self.num_features}."
             )
 
 

@@ -34,7 +34,6 @@ class Conv2d(Fused):
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def forward(self, xp: Any, x: Any, weight: Any, bias: Any) -> Any:
-        self.check(x, weight, bias)
         self.x_shape, self.weight_shape = x.shape, weight.shape
         return xp.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 

@@ -42,10 +42,13 @@ G = np.array(
 _BLOCK = 300_000
 
 
+# Six columns of a tile are columns 4 j to 4 j + 5 of the image. So a row of the image is stored by
+# column modulo 4, (4 or more, wide, C), and the transforms run over all tiles of a row at once.
+
+
 @kernel
-def times_b(x: Array, y: Array) -> None:
-    """y = B^T x, six vectors of channels into six."""
-    a, b, c, d, e, f = x[0], x[1], x[2], x[3], x[4], x[5]
+def times_b(a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, y: Array) -> None:
+    """y = B^T (a b c d e f): six vectors into six."""
     p, q, r, s, t, u = y[0], y[1], y[2], y[3], y[4], y[5]
     for i in range(a.size):
         v, w = e[i] - 4 * c[i], d[i] - 4 * b[i]
@@ -60,7 +63,7 @@ def times_b(x: Array, y: Array) -> None:
 
 @kernel
 def times_a(x: Array, y: Array) -> None:
-    """y = A^T x, six vectors of channels into four."""
+    """y = A^T x, six vectors into four."""
     a, b, c, d, e, f = x[0], x[1], x[2], x[3], x[4], x[5]
     p, q, r, s = y[0], y[1], y[2], y[3]
     for i in range(a.size):
@@ -73,7 +76,7 @@ def times_a(x: Array, y: Array) -> None:
 
 @kernel
 def back_through_a(x: Array, y: Array) -> None:
-    """y = A x, four vectors of channels into six."""
+    """y = A x, four vectors into six."""
     a, b, c, d = x[0], x[1], x[2], x[3]
     p, q, r, s, t, u = y[0], y[1], y[2], y[3], y[4], y[5]
     for i in range(a.size):
@@ -88,53 +91,112 @@ def back_through_a(x: Array, y: Array) -> None:
 
 
 @kernel
+def tiles_of_kernels(weight: Array, tiles: Array) -> None:
+    """G w G^T of every kernel: (3, 3, C, O) into (36, C, O)."""
+    channels, outputs = weight.shape[2:]
+    half = np.empty((6, 3, outputs), tiles.dtype)
+    sixth, small = tiles.dtype.type(1 / 6), tiles.dtype.type(1 / 24)
+    for c in range(channels):
+        for j in range(3):
+            x, y, z = weight[0, j, c], weight[1, j, c], weight[2, j, c]
+            for o in range(outputs):
+                a, b, d = x[o], y[o], z[o]
+                half[0, j, o] = a / 4
+                half[1, j, o] = -sixth * (a + b + d)
+                half[2, j, o] = -sixth * (a - b + d)
+                half[3, j, o] = small * (a + 2 * b + 4 * d)
+                half[4, j, o] = small * (a - 2 * b + 4 * d)
+                half[5, j, o] = d
+        for i in range(6):
+            x, y, z = half[i, 0], half[i, 1], half[i, 2]
+            for o in range(outputs):
+                a, b, d = x[o], y[o], z[o]
+                tiles[6 * i, c, o] = a / 4
+                tiles[6 * i + 1, c, o] = -sixth * (a + b + d)
+                tiles[6 * i + 2, c, o] = -sixth * (a - b + d)
+                tiles[6 * i + 3, c, o] = small * (a + 2 * b + 4 * d)
+                tiles[6 * i + 4, c, o] = small * (a - 2 * b + 4 * d)
+                tiles[6 * i + 5, c, o] = d
+
+
+@kernel
+def add_to_rows(y: Array, bias: Array) -> None:
+    """y += bias for every row of y (rows, O). Rows are too short for NumPy's inner loops."""
+    rows, columns = y.shape
+    for i in range(rows):
+        row = y[i]
+        for j in range(columns):
+            row[j] += bias[j]
+
+
+@kernel
+def by_column(row: Array, left: int, out: Array) -> None:
+    """A row of an image (W, C), ``left`` zeros before it, into (4, columns / 4, C) of zeros."""
+    for j in range(row.shape[0]):
+        target, source = out[(j + left) % 4, (j + left) // 4], row[j]
+        for c in range(row.shape[1]):
+            target[c] = source[c]
+
+
+@kernel
 def tiles_of_images(x: Array, top: int, left: int, tiles: Array, high: int, wide: int) -> None:
     """B^T x B of every tile: images (N, H, W, C) into (36, at least N high wide, C)."""
     images, height, width, channels = x.shape
-    strip = np.zeros((6, 4 * wide + 2, channels), x.dtype)  # six rows inside their border
-    half = np.empty((6, 6, channels), x.dtype)
-    tile = 0
+    length = wide * channels
+    columns = max(wide + 1, (width + left + 3) // 4)
+    strip = np.zeros((6, 4, columns, channels), x.dtype)  # six rows inside their border
+    flat = strip.reshape(6, 4, columns * channels)
+    half = np.empty((6, 6, length), x.dtype)
+    places = tiles.reshape(36, tiles.shape[1] * channels)
     for n in range(images):
         for i in range(high):
             for r in range(6):
                 row = 4 * i + r - top
                 if 0 <= row < height:
-                    inside, source = strip[r], x[n, row]
-                    for j in range(min(width, 4 * wide + 2 - left)):
-                        for c in range(channels):
-                            inside[left + j, c] = source[j, c]
+                    by_column(x[n, row], left, strip[r])
                 else:
-                    inside = strip[r]
-                    for j in range(4 * wide + 2):
-                        for c in range(channels):
-                            inside[j, c] = 0
-            for j in range(wide):
-                for r in range(6):
-                    times_b(strip[r, 4 * j : 4 * j + 6], half[r])
-                for k in range(6):
-                    times_b(half[:, k], tiles[k::6, tile])
-                tile += 1
+                    strip[r] = 0
+                f = flat[r]
+                times_b(
+                    f[0, :length],
+                    f[1, :length],
+                    f[2, :length],
+                    f[3, :length],
+                    f[0, channels : channels + length],
+                    f[1, channels : channels + length],
+                    half[r],
+                )
+            start = (n * high + i) * length
+            for k in range(6):
+                times_b(
+                    half[0, k],
+                    half[1, k],
+                    half[2, k],
+                    half[3, k],
+                    half[4, k],
+                    half[5, k],
+                    places[k::6, start : start + length],
+                )
 
 
 @kernel
 def images_of_tiles(tiles: Array, bias: Array, y: Array, high: int, wide: int) -> None:
     """A^T tiles A + bias: (36, at least N high wide, O) into images (N, H, W, O)."""
     images, height, width, channels = y.shape
-    strip = np.empty((4, 4 * wide, channels), y.dtype)
-    half = np.empty((4, 6, channels), y.dtype)
-    tile = 0
+    length = wide * channels
+    strip = np.empty((4, 4, wide, channels), y.dtype)
+    flat = strip.reshape(4, 4, length)
+    half = np.empty((4, 6, length), y.dtype)
+    places = tiles.reshape(36, tiles.shape[1] * channels)
     for n in range(images):
         for i in range(high):
-            for j in range(wide):
-                for k in range(6):
-                    times_a(tiles[k::6, tile], half[:, k])
-                for r in range(4):
-                    times_a(half[r], strip[r, 4 * j : 4 * j + 4])
-                tile += 1
+            start = (n * high + i) * length
+            for k in range(6):
+                times_a(places[k::6, start : start + length], half[:, k])
             for r in range(min(4, height - 4 * i)):
-                target, source = y[n, 4 * i + r], strip[r]
+                times_a(half[r], flat[r])
                 for j in range(width):
-                    out, value = target[j], source[j]
+                    out, value = y[n, 4 * i + r, j], strip[r, j % 4, j // 4]
                     for c in range(channels):
                         out[c] = value[c] + bias[c]
 
@@ -142,29 +204,23 @@ def images_of_tiles(tiles: Array, bias: Array, y: Array, high: int, wide: int) -
 @kernel
 def tiles_of_gradients(grad: Array, tiles: Array, high: int, wide: int) -> None:
     """A dy A^T of every tile: ``images_of_tiles`` transposed."""
-    images, height, width, channels = grad.shape
-    strip = np.zeros((4, 4 * wide, channels), grad.dtype)
-    half = np.empty((4, 6, channels), grad.dtype)
-    tile = 0
+    images, height, _, channels = grad.shape
+    length = wide * channels
+    strip = np.zeros((4, 4, wide, channels), grad.dtype)
+    flat = strip.reshape(4, 4, length)
+    half = np.zeros((4, 6, length), grad.dtype)
+    places = tiles.reshape(36, tiles.shape[1] * channels)
     for n in range(images):
         for i in range(high):
             for r in range(4):
                 if 4 * i + r < height:
-                    inside, source = strip[r], grad[n, 4 * i + r]
-                    for j in range(width):
-                        for c in range(channels):
-                            inside[j, c] = source[j, c]
+                    by_column(grad[n, 4 * i + r], 0, strip[r])
+                    back_through_a(flat[r], half[r])
                 else:
-                    inside = strip[r]
-                    for j in range(4 * wide):
-                        for c in range(channels):
-                            inside[j, c] = 0
-            for j in range(wide):
-                for r in range(4):
-                    back_through_a(strip[r, 4 * j : 4 * j + 4], half[r])
-                for k in range(6):
-                    back_through_a(half[:, k], tiles[k::6, tile])
-                tile += 1
+                    half[r] = 0
+            start = (n * high + i) * length
+            for k in range(6):
+                back_through_a(half[:, k], places[k::6, start : start + length])
 
 
 class Tiling:
@@ -173,7 +229,7 @@ class Tiling:
     def __init__(self, geometry: Geometry, channels: int) -> None:
         self.top, self.left = geometry.top, geometry.left
         self.high, self.wide = -(-geometry.out[0] // 4), -(-geometry.out[1] // 4)
-        self.block = max(1, _BLOCK // (36 * self.high * self.wide * channels))
+        self.block = geometry.images_a_block(_BLOCK, 36 * self.high * self.wide * channels)
 
     def empty(self, channels: int, dtype: np.dtype) -> Array:
         """Room for a block of tiles. One more than there are, so that the 36 places of a tile do
@@ -192,25 +248,29 @@ class Convolution(numpy.Convolution):
 
     compiles: Callable[[Array], bool]
 
-    def _suits(self, x: Array, outputs: int, geometry: Geometry) -> bool:
+    def _tiles(self, x: Array, geometry: Geometry) -> bool:
         # (32, 64, 32, 32) * (64, 64, 3, 3) forward in 10 ms instead of 20, (32, 32, 16, 16) *
         # (32, 32, 3, 3) in 1.2 instead of 1.9; nothing is gained with 16 channels
         return (
             self.compiles(x)
             and geometry.kernel == (3, 3)
             and geometry.stride == geometry.dilation == (1, 1)
-            and min(x.shape[1], outputs) >= 24
+            and min(geometry.channels, geometry.outputs) >= 24
             and min(geometry.out) >= 4
         )
 
+    def add_bias(self, y: Array, bias: Array) -> None:
+        if self.compiles(y):
+            add_to_rows(y.reshape(-1, y.shape[-1]), plain(bias))
+        else:
+            super().add_bias(y, bias)
+
     def _convolved(self, x: Array, kernel: Array, bias: Array | None, geometry: Geometry) -> Array:
-        outputs = kernel.shape[1]
-        if not self._suits(x, outputs, geometry):
+        if not self._tiles(x, geometry):
             return super()._convolved(x, kernel, bias, geometry)
-        n, channels = x.shape[:2]
-        half = G.astype(x.dtype) @ kernel.reshape(3, -1)  # G w, of its rows ...
-        transformed = G.astype(x.dtype) @ half.reshape(6, 3, -1)  # ... and of its columns
-        transformed = transformed.reshape(36, channels, outputs)
+        n, channels, outputs = len(x), geometry.channels, geometry.outputs
+        transformed = np.empty((36, channels, outputs), x.dtype)
+        tiles_of_kernels(plain(kernel), transformed)
         pixels, shift = plain(channels_last(x)), np.zeros(outputs, x.dtype)
         if bias is not None:
             shift = plain(bias)
@@ -229,10 +289,10 @@ class Convolution(numpy.Convolution):
         share(job, n, y.size * channels * 4, tiling.block)
         return y
 
-    def _dweight(self, grad: Array, x: Array, geometry: Geometry) -> Array:
-        outputs, channels = grad.shape[3], x.shape[1]
-        if not self._suits(x, outputs, geometry):
-            return super()._dweight(grad, x, geometry)
+    def _dkernel(self, grad: Array, x: Array, geometry: Geometry) -> Array:
+        if not self._tiles(x, geometry):
+            return super()._dkernel(grad, x, geometry)
+        channels, outputs = geometry.channels, geometry.outputs
         pixels, grad = plain(channels_last(x)), plain(grad)
         tiling = Tiling(geometry, max(channels, outputs))
         sums: dict[int, Any] = {}
@@ -253,4 +313,4 @@ class Convolution(numpy.Convolution):
         share(job, len(x), grad.size * channels * 4, tiling.block)
         total = sum(sums[start] for start in sorted(sums)).reshape(6, 6, -1)
         dkernel = (G.T @ (G.T @ total).reshape(6, -1)).astype(x.dtype)  # G^T total G
-        return np.ascontiguousarray(dkernel.reshape(3, 3, channels, outputs).transpose(3, 2, 0, 1))
+        return dkernel.reshape(3, 3, channels, outputs)

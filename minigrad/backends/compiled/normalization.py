@@ -11,7 +11,7 @@ import numpy as np
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import normalization as numpy
-from minigrad.backends.cpu.layout import shared
+from minigrad.backends.cpu.layout import WORTH_SHARING, shared
 from minigrad.backends.cpu.normalization import Channels
 
 #: Rows a block: summed in x's dtype within, in float64 over the blocks.
@@ -125,6 +125,73 @@ def column_dx(
         a, dy, out = x[i], grad[i], dx[i]
         for j in range(columns):
             out[j] = scale[j] * dy[j] - ((a[j] - mean[j]) * slope[j] + offset[j])
+
+
+@kernel
+def column_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    y: Array,
+    mean: Array,
+    var: Array,
+    inv_std: Array,
+) -> None:
+    """Batch normalization whole: y, and mean, biased variance and 1 / deviation of each column."""
+    rows, columns = x.shape
+    exact, squares = np.empty(columns), np.empty(columns)
+    rest, scale = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    column_moments(x, exact, squares)
+    for j in range(columns):
+        mean[j] = exact[j]
+        rest[j] = exact[j] - mean[j]
+        var[j] = squares[j] / rows
+        inv_std[j] = 1 / math.sqrt(squares[j] / rows + eps)
+        scale[j] = gamma[j] * inv_std[j]
+    column_scaled(x, mean, rest, scale, beta, y)
+
+
+@kernel
+def column_norm_backward(
+    grad: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    inv_std: Array,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+) -> None:
+    """The three gradients of ``column_norm``; an empty dx is not wanted."""
+    rows, columns = x.shape
+    total, product = np.empty(columns), np.empty(columns)
+    column_products(grad, x, mean, total, product)
+    scale, slope, offset = (
+        np.empty(columns, x.dtype),
+        np.empty(columns, x.dtype),
+        np.empty(columns, x.dtype),
+    )
+    for j in range(columns):
+        dbeta[j] = total[j]
+        dgamma[j] = product[j] * inv_std[j]
+        scale[j] = gamma[j] * inv_std[j]
+        slope[j] = scale[j] * inv_std[j] * dgamma[j] / rows
+        offset[j] = scale[j] * dbeta[j] / rows
+    if dx.size:
+        column_dx(grad, x, mean, scale, slope, offset, dx)
+
+
+@kernel
+def column_inference(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float, y: Array
+) -> None:
+    """Batch normalization with given statistics."""
+    columns = x.shape[1]
+    rest, scale = np.zeros(columns, x.dtype), np.empty(columns, x.dtype)
+    for j in range(columns):
+        scale[j] = gamma[j] / math.sqrt(var[j] + eps)
+    column_scaled(x, mean, rest, scale, beta, y)
 
 
 # ---- one channel a row: x (rows, L) of images (N, C, L), rows = N C ----------------------------
@@ -279,10 +346,59 @@ class Normalization(numpy.Normalization):
 
     compiles: Callable[[Array], bool]
 
+    def _whole(self, channels: Channels) -> bool:
+        """Whether one thread normalizes rows of pixels: one call for everything."""
+        x = channels.array
+        return self.compiles(x) and not channels.planes and x.size < WORTH_SHARING
+
+    def batch_norm_of(
+        self, channels: Channels, gamma: Array | None, beta: Array | None, eps: float
+    ) -> tuple[Array, Array, Array, Array]:
+        if not self._whole(channels):
+            return super().batch_norm_of(channels, gamma, beta, eps)
+        x = plain(channels.array)
+        y, stats = np.empty_like(x), np.empty((3, channels.channels), x.dtype)
+        column_norm(x, *_affine(gamma, beta, x), float(eps), y, stats[0], stats[1], stats[2])
+        return y, stats[0], stats[1], stats[2]
+
+    def batch_norm_backward_of(
+        self,
+        channels: Channels,
+        grad: Array,
+        gamma: Array | None,
+        mean: Array,
+        inv_std: Array,
+        needs_dx: bool,
+    ) -> tuple[Array | None, Array, Array]:
+        if not self._whole(channels):
+            return super().batch_norm_backward_of(channels, grad, gamma, mean, inv_std, needs_dx)
+        x = plain(channels.array)
+        dx = np.empty(x.shape if needs_dx else (0, 0), x.dtype)
+        sums = np.empty((2, channels.channels), x.dtype)
+        given = _affine(gamma, None, x)[0], plain(mean), plain(inv_std)
+        column_norm_backward(plain(grad), x, *given, dx, sums[0], sums[1])
+        return dx if needs_dx else None, sums[0], sums[1]
+
+    def batch_norm_inference_of(
+        self,
+        channels: Channels,
+        gamma: Array | None,
+        beta: Array | None,
+        mean: Array,
+        var: Array,
+        eps: float,
+    ) -> Array:
+        if not self._whole(channels):
+            return super().batch_norm_inference_of(channels, gamma, beta, mean, var, eps)
+        x = plain(channels.array)
+        y = np.empty_like(x)
+        column_inference(x, *_affine(gamma, beta, x), plain(mean), plain(var), float(eps), y)
+        return y
+
     def channel_moments(self, channels: Channels) -> tuple[Array, Array, Array]:
         if not self.compiles(channels.array):
             return super().channel_moments(channels)
-        x = channels.one_pixel_a_row(channels.array)
+        x = channels.array
         moments = plane_moments if channels.planes else column_moments
 
         def job(start: int, stop: int) -> Any:
@@ -298,21 +414,21 @@ class Normalization(numpy.Normalization):
         if not self.compiles(channels.array):
             return super().channel_scaled(channels, mean, rest, scale, beta)
         y = np.empty_like(channels.array)
-        x, out = channels.one_pixel_a_row(channels.array), channels.one_pixel_a_row(y)
+        x = channels.array
         scaled = plane_scaled if channels.planes else column_scaled
         given = plain(mean), plain(rest), plain(scale), plain(beta)
-        shared(lambda start, stop: scaled(x[start:stop], *given, out[start:stop]), x)
+        shared(lambda start, stop: scaled(x[start:stop], *given, y[start:stop]), x)
         return y
 
     def channel_products(self, channels: Channels, grad: Array, mean: Array) -> tuple[Array, Array]:
         if not self.compiles(channels.array):
             return super().channel_products(channels, grad, mean)
-        x, dy = channels.one_pixel_a_row(channels.array), channels.one_pixel_a_row(grad)
+        x = channels.array
         products, mean = plane_products if channels.planes else column_products, plain(mean)
 
         def job(start: int, stop: int) -> Any:
             found = np.empty((2, channels.channels))
-            products(dy[start:stop], x[start:stop], mean, found[0], found[1])
+            products(grad[start:stop], x[start:stop], mean, found[0], found[1])
             return found
 
         total = sum(shared(job, x, 1 if channels.planes else _ROWS)).astype(x.dtype)
@@ -330,10 +446,10 @@ class Normalization(numpy.Normalization):
         if not self.compiles(channels.array):
             return super().channel_dx(channels, grad, mean, scale, slope, offset)
         dx = np.empty_like(channels.array)
-        x, dy, out = map(channels.one_pixel_a_row, (channels.array, grad, dx))
+        x = channels.array
         apply = plane_dx if channels.planes else column_dx
         given = plain(mean), plain(scale), plain(slope), plain(offset)
-        shared(lambda i, j: apply(dy[i:j], x[i:j], *given, out[i:j]), x)
+        shared(lambda i, j: apply(grad[i:j], x[i:j], *given, dx[i:j]), x)
         return dx
 
     def row_norm(
@@ -365,3 +481,11 @@ class Normalization(numpy.Normalization):
 
         total = sum(shared(job, rows, _ROWS)).astype(rows.dtype)
         return dx, total[0], total[1]
+
+
+def _affine(gamma: Array | None, beta: Array | None, x: Array) -> tuple[Array, Array]:
+    """gamma and beta for the columns of x; absent ones are 1 and 0."""
+    return (
+        np.ones(x.shape[1], x.dtype) if gamma is None else plain(gamma),
+        np.zeros(x.shape[1], x.dtype) if beta is None else plain(beta),
+    )

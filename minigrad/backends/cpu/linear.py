@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends.base import Array
-from minigrad.backends.cpu.threads import one_blas_thread, pool
+from minigrad.backends.cpu.threads import BLAS_THREADS, no_spin, one_blas_thread, pool
 from minigrad.backends.reference import linear as reference
 
-#: Multiplications from which OpenBLAS would start threads of its own (64^3).
-_BLAS_THREADS = 1 << 18
-#: Multiplications from which waking a thread of ours (80 us) pays: 0.4 ms of one core.
-_WORTH_SHARING = 1 << 25
+#: Multiplications from which a second thread pays: 0.2 ms of one core.
+_WORTH_SHARING = 1 << 23
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Any:
     """``np.matmul``; a large product of two matrices is shared out, by the longer side."""
     if a.ndim != 2 or b.ndim != 2:
         work = a.size * b.shape[-1] if b.ndim else 0
-        if work < _BLAS_THREADS:
+        if work < BLAS_THREADS:
             return np.matmul(a, b, out)
         with one_blas_thread:
             return np.matmul(a, b, out)
     (n, k), m = a.shape, b.shape[1]
-    if n * k * m < _BLAS_THREADS:
+    if n * k * m < BLAS_THREADS:
         return np.matmul(a, b, out)
-    if n * k * m < _WORTH_SHARING or pool.count < 2:
+    if pool.parts(n * k * m, _WORTH_SHARING) < 2:
         with one_blas_thread:
             return np.matmul(a, b, out)
+    if pool.spin is no_spin:  # the BLAS's threads, which do, are there sooner than ours
+        return np.matmul(a, b, out)
     if out is None:
         out = np.empty((n, m), np.result_type(a, b))
     y = out

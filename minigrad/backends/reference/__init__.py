@@ -5,6 +5,7 @@ Names: ``x, y`` input and output, ``grad`` = dL/dy, shapes ``N C H W``, kernel `
 ``oh ow``. Statistics of float16 are computed in float32.
 """
 
+from minigrad.backends.reference.activation import Activation
 from minigrad.backends.reference.convolution import Convolution
 from minigrad.backends.reference.linear import Linear
 from minigrad.backends.reference.normalization import Normalization
@@ -16,5 +17,5 @@ from minigrad.backends.reference.windows import Pads, Pair
 __all__ = ["Pads", "Pair", "Reference"]
 
 
-class Reference(Linear, Convolution, Pooling, Normalization, Softmax, Updates):
+class Reference(Linear, Convolution, Pooling, Normalization, Activation, Softmax, Updates):
     """Kernels over the functions of ``Namespace``: the oracle for faster ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.errors import DtypeError, ShapeError
-from minigrad.shapes import as_pair, as_sizes, prod
+from minigrad.shapes import Shape, as_pair, as_sizes, prod
 from minigrad.tensor import Tensor, apply, wrap
 
 Pair = int | Sequence[int]
@@ -64,7 +65,9 @@ def max_pool2d(
     """
     kernel, spread = as_pair(kernel_size, "kernel_size"), as_pair(dilation, "dilation")
     step = kernel if stride is None else as_pair(stride, "stride")
-    size, pads = _pool_sizes(input, kernel, step, as_pair(padding, "padding"), spread, ceil_mode)
+    size, pads = _pool_sizes(
+        input.shape, kernel, step, as_pair(padding, "padding"), spread, ceil_mode
+    )
     op = ops.MaxPool2d(kernel, step, pads, spread, size)
     y = apply(op, input)
     if not return_indices:
@@ -109,7 +112,7 @@ def avg_pool2d(
     """
     kernel, before = as_pair(kernel_size, "kernel_size"), as_pair(padding, "padding")
     step = kernel if stride is None else as_pair(stride, "stride")
-    size, pads = _pool_sizes(input, kernel, step, before, (1, 1), ceil_mode)
+    size, pads = _pool_sizes(input.shape, kernel, step, before, (1, 1), ceil_mode)
     if input.dtype.kind != "f":
         raise DtypeError(f"avg_pool2d expects floating values, got {input.dtype}; use x.float().")
     counts = []
@@ -248,8 +251,9 @@ def _averaging(parts: int, length: int) -> Any:
     return rows
 
 
+@lru_cache(maxsize=4096)  # the same sizes every step
 def _pool_sizes(
-    input: Tensor,
+    shape: Shape,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
@@ -257,10 +261,10 @@ def _pool_sizes(
     ceil_mode: bool,
 ) -> tuple[tuple[int, int], Pads]:
     """The output's size, and the border on each side (larger at the end for ceil_mode)."""
-    if input.ndim not in (3, 4):
-        raise ShapeError(f"pooling expects (N, C, H, W) or (C, H, W), got {input.shape}.")
+    if len(shape) not in (3, 4):
+        raise ShapeError(f"pooling expects (N, C, H, W) or (C, H, W), got {shape}.")
     sizes, pads = [], []
-    for n, k, s, p, d in zip(input.shape[-2:], kernel, stride, padding, dilation, strict=True):
+    for n, k, s, p, d in zip(shape[-2:], kernel, stride, padding, dilation, strict=True):
         if k < 1 or s < 1 or d < 1:
             raise ShapeError(
                 f"pooling needs kernel, stride and dilation of at least 1, got {kernel}, {stride}, "
@@ -275,7 +279,7 @@ def _pool_sizes(
             out -= 1  # a window must start inside the image or the border before it
         if out < 1:
             raise ShapeError(
-                f"pooling of {input.shape} with kernel {kernel} leaves nothing: the image is "
+                f"pooling of {shape} with kernel {kernel} leaves nothing: the image is "
                 "smaller than the kernel; use padding or a smaller kernel."
             )
         sizes.append(out)
