@@ -12,6 +12,7 @@ from minigrad.autograd import (
     set_grad_enabled,
 )
 from minigrad.backends import get_num_threads, set_num_threads
+from minigrad.compilation import compile
 from minigrad.creation import (
     arange,
     as_tensor,
@@ -300,6 +301,7 @@ __all__ = [
     "clamp_min",
     "clip",
     "clone",
+    "compile",
     "concat",
     "concatenate",
     "cos",

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from heapq import heappop, heappush
 from typing import Any
 
+from minigrad.backends import capture
 from minigrad.errors import GraphError
 from minigrad.ops.op import Op
 from minigrad.shapes import reduced_axes
@@ -48,6 +49,7 @@ _changes: dict[int, list[Any]] = {}  # id of the array that owns the memory -> [
 
 def owner(array: Array) -> Array:
     """The array whose memory ``array`` looks into."""
+    array = capture.plain(array)
     while getattr(array.base, "shape", None) is not None:
         array = array.base
     return array
@@ -57,6 +59,9 @@ def changed(array: Array) -> None:
     """Note that the memory of ``array`` was changed in place."""
     global _last_change
     _last_change = now = clock()
+    if capture.active is not None:
+        capture.active.changed(changed, array)
+        return
     memory = array if array.base is None else owner(array)
     key = id(memory)
     known = _changes.get(key)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backends import capture
+
 
 class Generator:
     """A stream of random numbers with a seed and a state.
@@ -71,4 +73,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 def rng_of(generator: Generator | None) -> np.random.Generator:
     """NumPy's generator behind ``generator``, or behind the default one."""
-    return (generator or default_generator).rng
+    owner = generator or default_generator
+    if capture.active is not None:
+        return capture.Draws(owner)  # type: ignore[return-value]
+    return owner.rng

@@ -6,13 +6,13 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends, quiet
+from minigrad.backends import backend_of, backends, capture, quiet
 from minigrad.engine import set_recording
 from minigrad.errors import GraphError, ShapeError
 from minigrad.methods import Methods
@@ -44,19 +44,29 @@ def backward(
                 raise GraphError("backward(inputs=) with a tensor that requires no gradient.")
         targets = {edge_of(t): t for t in inputs}
     found = sweep(as_list(tensors), grad_tensors, retain_graph, create_graph, targets)
+    if capture.active is not None:
+        capture.active.swept.update(t._op for t in as_list(tensors))
     with set_recording(create_graph), quiet():
         for edge, grad in found.items():
             if targets is None and edge.seq:
                 continue
             leaf = edge if targets is None else targets[edge]
-            if leaf.grad is None:
-                leaf.grad = grad
-            elif create_graph:
-                leaf.grad = leaf.grad + grad
+            if not create_graph:
+                program = capture.active
+                if program is None or program.made(leaf):
+                    accumulate(leaf, grad.array, grad._wrap)
+                else:
+                    program.effect(accumulate, (leaf, grad.array, grad._wrap))
             else:
-                total = leaf.grad.array + grad.array
-                # NumPy gives a scalar where the result has no axes
-                leaf.grad.array = backend_of(grad.array).asarray(total)
+                leaf.grad = grad if leaf.grad is None else leaf.grad + grad
+
+
+def accumulate(leaf: Tensor, grad: Any, wrap: Callable[[Any], Tensor]) -> None:
+    """Add an array to the ``grad`` of a tensor."""
+    if leaf._grad is None:
+        leaf._grad = wrap(grad)
+    else:  # NumPy gives a scalar where the result has no axes
+        leaf._grad.array = backend_of(grad).asarray(leaf._grad.array + grad)
 
 
 def grad(
@@ -167,8 +177,13 @@ def sweep(
 def own(array: Any) -> bool:
     """Whether nobody else looks into the memory of ``array``: it is no view, or the only one."""
     base = array.base
-    # References to base: the view's, the name here, and the argument. CuPy's memory is no array.
-    return base is None or (getrefcount(base) <= 3 and base.size <= 2 * array.size)
+    if base is None:
+        return True
+    if not array.flags.writeable or base.size > 2 * array.size:
+        return False  # stretched, or a small part
+    if capture.active is not None:
+        return capture.active.ref(base).kind == "v"
+    return getrefcount(base) <= 3  # the view's reference, the name here, and the argument
 
 
 gradients_of = grad  # under a name that rules, whose argument is called grad, leave free

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import ref
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends, for_device, quiet
+from minigrad.backends import backend_of, backends, capture, for_device, quiet
 from minigrad.dtypes import Dtype, as_dtype, category, get_default_dtype, promote
 from minigrad.engine import clock, recording, set_recording
 from minigrad.errors import DtypeError, GraphError, ShapeError
@@ -43,9 +43,9 @@ class Tensor(Methods):
 
     # _op made this tensor, None for a leaf. Seldom set: _hooks of a leaf, by register_hook; _base,
     # a weak reference to the tensor whose memory an unrecorded view looks into.
-    __slots__ = ("__weakref__", "_base", "_hooks", "_op", "_requires_grad", "array", "grad")
+    __slots__ = ("__weakref__", "_base", "_grad", "_hooks", "_op", "_requires_grad", "array")
     array: Array
-    grad: Tensor | None
+    _grad: Tensor | None
     _base: Any
 
     seq = 0  # a leaf comes before every op; see engine.sweep
@@ -54,10 +54,12 @@ class Tensor(Methods):
 
     def __init__(self, data: Any = (), dtype: Any = None, requires_grad: bool = False) -> None:
         self.array = as_array(data, dtype if dtype is not None else get_default_dtype())
-        self._op = self.grad = None
+        self._op = self._grad = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
+        if capture.active is not None:
+            capture.active.note(self)
 
     # ---- what it is ---------------------------------------------------------------------------
 
@@ -116,6 +118,18 @@ class Tensor(Methods):
     def grad_fn(self) -> Op | None:
         """The op that made it: a node of the graph; None for a leaf."""
         return self._op
+
+    @property
+    def grad(self) -> Tensor | None:
+        """What backward() left: the gradient of this leaf, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if capture.active is None or capture.active.made(self):
+            self._grad = value
+        else:
+            capture.active.effect(set_grad, (self, None if value is None else value.array))
 
     @property
     def data(self) -> Tensor:
@@ -220,7 +234,7 @@ class Tensor(Methods):
             )
         if self.device != "cpu":
             raise TypeError(f"numpy() needs a CPU tensor, got {self.device}; use x.cpu().numpy().")
-        return self.array
+        return capture.read(self.array)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return backend_of(self.array).module.array(self.numpy(), dtype=dtype, copy=copy)
@@ -237,11 +251,11 @@ class Tensor(Methods):
         """The value of a tensor of one element, as a Python number."""
         if self.numel() != 1:
             raise ShapeError(f"item() needs a tensor of one element, got shape {self.shape}.")
-        return self.array.item()
+        return capture.read(self.array).item()
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self.array.tolist()
+        return capture.read(self.array).tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -262,7 +276,7 @@ class Tensor(Methods):
                 f"the truth of a tensor of shape {self.shape} is not clear; "
                 "use .any(), .all() or .item()."
             )
-        return bool(self.array.item())
+        return bool(self.item())
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -388,8 +402,7 @@ class Tensor(Methods):
                 "convert it first, as in x.float()."
             )
         self._check_writable()
-        self.array[...] = array
-        engine.changed(self.array)
+        assign(self, (...,), array)
 
     def _check_writable(self) -> None:
         if not getattr(self.array.flags, "writeable", True):
@@ -408,16 +421,22 @@ class Tensor(Methods):
         self._check_writable()
         try:
             with quiet():
-                self.array[index] = raw
+                assign(self, index, raw)
         except ValueError as error:
             raise SetItem(index).explain(error, [self.array, raw]) from None
-        engine.changed(self.array)
 
     def _draw(self, values: Any) -> Tensor:
         """Host values, as random methods draw them, into this tensor."""
         drawn = as_array(values, self.array.dtype)
         self._set((...,), wrap(backend_of(self.array).from_host(drawn, self.device)))
         return self
+
+
+def assign(tensor: Tensor, index: Any, value: Any) -> None:
+    """``tensor.array[index] = value``, noted as a change."""
+    array = tensor.array if capture.active is None else capture.active.enter(tensor)
+    array[index] = value
+    engine.changed(array)
 
 
 class RemovableHandle:
@@ -434,6 +453,11 @@ class RemovableHandle:
     __call__ = remove
 
 
+def set_grad(tensor: Tensor, array: Any) -> None:
+    """Make ``array`` the gradient of a tensor."""
+    tensor._grad = None if array is None else wrap(array)
+
+
 new_tensor = object.__new__
 
 
@@ -441,8 +465,10 @@ def wrap(array: Array) -> Tensor:
     """A Tensor around ``array``, outside any graph."""
     tensor = new_tensor(Tensor)
     tensor.array = array
-    tensor._op = tensor.grad = None
+    tensor._op = tensor._grad = None
     tensor._requires_grad = False
+    if capture.active is not None:
+        capture.active.note(tensor)
     return tensor
 
 
@@ -453,7 +479,7 @@ def rebuild(
     tensor = new_tensor(kind)
     backend, name = for_device(device)
     tensor.array = backend.from_host(array, name)
-    tensor._op = tensor.grad = None
+    tensor._op = tensor._grad = None
     tensor._requires_grad = requires_grad
     for name, value in added.items():
         setattr(tensor, name, value)
@@ -518,10 +544,11 @@ def apply(op: Op, *inputs: Any) -> Tensor:
     edges: list[Any] = []
     xp: Any = None
     wanted = constant = False
+    program = capture.active
     for x in inputs:
         edge = None
         if isinstance(x, Tensor):
-            array = x.array
+            array = x.array if program is None else program.enter(x)
             if xp is None:
                 xp = backends[array.__class__]
             if x._requires_grad:
@@ -591,7 +618,9 @@ def grow(
     tensor.array = y
     tensor._op = op
     tensor._requires_grad = True
-    tensor.grad = None
+    tensor._grad = None
+    if capture.active is not None:
+        capture.active.note(tensor)
     return tensor  # type: ignore[no-any-return]
 
 
@@ -631,11 +660,12 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     # Operands of one dtype, the way of almost every operator, spelt out: 3.9 us an op forward and
     # backward against 4.7 through apply (16 x 16, NumPy's share 1.0; tests/benchmarks).
     if isinstance(a, Tensor):
-        x = a.array
+        program = capture.active
+        x = a.array if program is None else program.enter(a)
         left = right = None
         constants: Any = None
         if isinstance(b, Tensor):
-            z = b.array
+            z = b.array if program is None else program.enter(b)
             alike = x.dtype is z.dtype
             if b._requires_grad:
                 right = b._op or b

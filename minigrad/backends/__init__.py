@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.backends import capture
 from minigrad.backends.base import Array, Backend, Namespace
 from minigrad.backends.cpu.threads import get_num_threads, set_num_threads
 from minigrad.backends.numpy_backend import NumpyBackend, quiet
@@ -37,6 +38,7 @@ def register(backend: Any) -> None:
 
 
 register(numpy)
+register(capture.CaptureBackend(numpy))
 
 
 def backend_of(array: Array) -> Any:
@@ -56,7 +58,7 @@ def for_device(device: Any) -> tuple[Any, str]:
     """The backend of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, and the device's full name."""
     name = str(device)
     if name == "cpu":
-        return numpy, "cpu"
+        return numpy if capture.active is None else backends[capture.Captured], "cpu"
     if name.split(":")[0] == "cuda":
         raise DeviceError(
             'device "cuda" needs CuPy: pip install "minigrad[cuda13]". CPU needs nothing more.'

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, capture
+from minigrad.backends.capture import effect
 from minigrad.creation import empty_like
 from minigrad.dtypes import as_dtype
 from minigrad.engine import set_recording
@@ -33,10 +34,12 @@ class Parameter(Tensor):
         self.array = (
             data if isinstance(data, Tensor) else Tensor(() if data is None else data)
         ).array
-        self._op = self.grad = None
+        self._op = self._grad = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
+        if capture.active is not None:
+            capture.active.note(self)
 
 
 class Buffer(Tensor):
@@ -53,9 +56,11 @@ class Buffer(Tensor):
         self.array = (
             data if isinstance(data, Tensor) else Tensor(() if data is None else data)
         ).array
-        self._op = self.grad = None
+        self._op = self._grad = None
         self._requires_grad = False
         self.persistent = persistent
+        if capture.active is not None:
+            capture.active.note(self)
 
 
 #: The kinds of hooks, each a dict of them in the order of their calls.
@@ -374,6 +379,9 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget every parameter's gradient, or set it to zero."""
+        effect(self._zero_grad, set_to_none)
+
+    def _zero_grad(self, set_to_none: bool) -> None:
         for p in self.parameters():
             if set_to_none or p.grad is None:
                 p.grad = None
@@ -442,7 +450,10 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward`` between its hooks; an error says where in the model it arose."""
         outer = scope.get()
-        token = scope.set(Call(outer, weakref.ref(self)))
+        me = weakref.ref(self)
+        token = scope.set(Call(outer, me))
+        if capture.active is not None:
+            capture.active.modules[id(self)] = me
         try:
             if not (
                 self._forward_pre_hooks

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from minigrad.backends.capture import effect
 from minigrad.creation import ones, tensor, zeros
 from minigrad.dtypes import int64
 from minigrad.engine import changed
@@ -101,10 +102,7 @@ class _BatchNorm(_Norm):
                 f"{input.shape}; use a larger batch or model.eval()."
             )
         track = self.training and self.num_batches_tracked is not None
-        share = self.momentum
-        if share is None:  # the cumulative average: every batch weighs the same
-            seen = self.num_batches_tracked
-            share = 0.0 if seen is None else 1 / (int(seen) + 1)
+        share = self._cumulative if self.momentum is None else self.momentum
         y = F.batch_norm(
             input,
             self.running_mean,
@@ -117,9 +115,13 @@ class _BatchNorm(_Norm):
             fused=self.fused,
         )
         if track and self.num_batches_tracked is not None:
-            self.num_batches_tracked.array += 1  # only now: a forward that failed counts nothing
-            changed(self.num_batches_tracked.array)
+            effect(_count, self.num_batches_tracked)  # only now: what failed counts nothing
         return y
+
+    def _cumulative(self) -> float:
+        """The new batch's share of the average of all batches."""
+        seen = self.num_batches_tracked
+        return 0.0 if seen is None else 1 / (int(seen) + 1)
 
     def _check(self, input: Tensor) -> None:
         shape = input.shape
@@ -134,6 +136,11 @@ class _BatchNorm(_Norm):
                 f"{self.shapes.format(self.num_features)}, got {shape}: channel axis 1 has "
                 f"{shape[1]}, not {self.num_features}."
             )
+
+
+def _count(batches: Tensor) -> None:
+    batches.array += 1
+    changed(batches.array)
 
 
 class BatchNorm1d(_BatchNorm):

@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from minigrad.backends import backend_of, numpy
+from minigrad.backends.capture import effect
 from minigrad.dtypes import Dtype, float16, float32
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DeviceError, DtypeError, ShapeError
@@ -138,6 +139,10 @@ class Optimizer:
         if closure is not None:
             with set_recording(True):
                 loss = closure()
+        effect(self._step)
+        return loss
+
+    def _step(self) -> None:
         for param, state, group in self._work():
             array, grad = param.array, param.grad.array
             if array.dtype == float16:
@@ -146,7 +151,6 @@ class Optimizer:
             changed(array)
             if state:
                 self.state[param] = state
-        return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget every parameter's gradient, or set it to zero.
@@ -154,6 +158,9 @@ class Optimizer:
         Zeros are not nothing: a parameter with a gradient of zero still moves by its momentum and
         its weight decay.
         """
+        effect(self._zero_grad, set_to_none)
+
+    def _zero_grad(self, set_to_none: bool) -> None:
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:

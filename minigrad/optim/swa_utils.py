@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
+from minigrad.backends.capture import effect
 from minigrad.creation import tensor
 from minigrad.dtypes import int64
 from minigrad.engine import changed, set_recording
@@ -114,6 +115,9 @@ class AveragedModel(Module):
 
     def update_parameters(self, model: Module) -> None:
         """Take the model, as it is now, into the average."""
+        effect(self._update, model)
+
+    def _update(self, model: Module) -> None:
         pairs = _pairs(self.module.parameters(), model.parameters(), "parameter")
         buffers = _pairs(self.module.buffers(), model.buffers(), "buffer")
         if self.use_buffers:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad import ops
+from minigrad.backends.capture import effect
 from minigrad.engine import changed
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.nn.functional.fused import run
@@ -22,7 +23,7 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Callable[[], float] = 0.1,
     eps: float = 1e-5,
     *,
     fused: bool = True,
@@ -38,7 +39,8 @@ def batch_norm(
 
     Shapes: input (N, C, ...), everything else (C,).
     Args:
-        momentum: weight of the **new** batch. Differs: Keras' 0.99 weighs the old estimate.
+        momentum: weight of the **new** batch, or a function that tells it when the estimates move.
+            Differs: Keras' 0.99 weighs the old estimate.
         fused: one op with a kernel of its own, or (False) the same from primitives.
     Raises:
         ValueError: one value per channel while training: its variance is 0, and y would be β.
@@ -77,11 +79,19 @@ def batch_norm(
             (running_var, op.var, count / (count - 1)),
         ):
             if running is not None and training:
-                estimate = running.array
-                estimate *= 1 - momentum
-                estimate += (momentum * correction) * getattr(batch, "array", batch)
-                changed(estimate)
+                effect(follow, running, getattr(batch, "array", batch), momentum, correction)
     return y
+
+
+def follow(
+    running: Tensor, batch: Any, momentum: float | Callable[[], float], correction: float = 1.0
+) -> None:
+    """Move a running estimate towards a batch's: (1 - momentum) running + momentum batch."""
+    share = momentum() if callable(momentum) else momentum
+    estimate = running.array
+    estimate *= 1 - share
+    estimate += (share * correction) * batch
+    changed(estimate)
 
 
 def layer_norm(
@@ -202,10 +212,7 @@ def instance_norm(
     ):
         if running is not None:
             batch = getattr(of_samples, "array", of_samples).mean(axis=0)
-            estimate = running.array
-            estimate *= 1 - momentum
-            estimate += (momentum * correction) * batch
-            changed(estimate)
+            effect(follow, running, batch, momentum, correction)
     return y
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.creation import randn
-from minigrad.engine import changed, set_recording
+from minigrad.engine import set_recording
 from minigrad.nn.module import Buffer, Module
 from minigrad.nn.utils import parametrize
 from minigrad.tensor import Tensor
@@ -109,8 +109,7 @@ class _SpectralNorm(Module):
                     other = self._v if own == "_u" else self._u
                     new = _normalized(value(other), self.eps)
                     buffer = getattr(self, own)
-                    buffer.array[...] = new.array
-                    changed(buffer.array)
+                    buffer.copy_(new)
 
     def forward(self, weight: Tensor) -> Tensor:
         if weight.ndim == 1:

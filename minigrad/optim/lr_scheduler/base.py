@@ -8,6 +8,7 @@ from copy import deepcopy
 from types import FunctionType
 from typing import Any
 
+from minigrad.backends.capture import effect
 from minigrad.engine import set_recording
 from minigrad.optim.optimizer import Group, Optimizer
 from minigrad.tensor import Tensor
@@ -105,6 +106,9 @@ class LRScheduler:
                 UserWarning,
                 stacklevel=2,
             )
+        effect(self._advance, epoch)
+
+    def _advance(self, epoch: int | None) -> None:
         self._step_count += 1
         try:
             self._update_lr(epoch)

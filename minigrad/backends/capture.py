@@ -1,0 +1,426 @@
+"""Capture: what a piece of code does with arrays, noted call by call: a program without a graph.
+
+While a ``Program`` is being captured, arrays are of a type that notes what NumPy is asked to do
+with them (``Captured``), and their backend notes the kernels (``CaptureBackend``): both by NumPy's
+own protocols, so that nobody else has to know. What changes the world beside arrays (a counter, an
+optimizer's step, the random state) says so: it is called through ``effect``.
+
+The notes are a straight line of calls, in which every array has a number. As Python source they
+are what is run from then on (minigrad/compilation.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+#: The program that is being captured, in the one thread that does so.
+active: Program | None = None
+lock = threading.RLock()
+
+
+class Call:
+    """One call: a function, its arguments with arrays as ``Ref``, and the arrays it gave."""
+
+    __slots__ = ("args", "function", "kwargs", "pure", "results")
+
+    def __init__(
+        self, function: Callable[..., Any], args: Any, kwargs: Any, results: Any, pure: bool
+    ) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self.results = results  #: Ref, None, or a tuple of them
+        self.pure = pure  #: whether it may be left out where nobody uses a result
+
+
+class Ref:
+    """A place for an array: an argument, a constant, what a call gave; or an argument's tensor."""
+
+    __slots__ = ("kind", "number")
+
+    def __init__(self, kind: str, number: int) -> None:
+        self.kind, self.number = kind, number
+
+    @property
+    def name(self) -> str:
+        """Its name in the source: ``x0``, ``c0``, ``v0``, ``t0``."""
+        return f"{self.kind}{self.number}"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Program:
+    """The calls noted so far. ``with program:`` captures."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.arguments: list[Ref] = []
+        self.constants: list[Array] = []  #: arrays from outside, by the number of their Ref
+        self.leaves: list[tuple[Any, Array]] = []  #: (weak reference to a tensor, its array)
+        self.owners: list[Any] = []  #: whose methods were called as effects
+        self.modules: dict[int, Any] = {}  #: weak references to the modules that were called
+        self.tensors: dict[int, Any] = {}  #: weak references to the tensors made meanwhile
+        self.given: list[Any] = []  #: the tensors behind the arguments
+        self.swept: set[Any] = set()  #: the nodes whose gradient was computed
+        self.broken: str | None = None  #: why the calls do not tell the whole story
+        self.thread = threading.get_ident()
+        self._places: dict[Any, Captured] = {}  # where an array lies -> the array
+        self._numbers = 0
+
+    def __enter__(self) -> Program:
+        global active
+        lock.acquire()
+        active = self
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        global active
+        active = None
+        for reference in self.tensors.values():
+            tensor = reference()
+            if tensor is not None:
+                tensor.array = plain(tensor.array)
+        self._places = {}
+        lock.release()
+
+    def made(self, tensor: Any) -> bool:
+        """Whether a tensor was made while capturing."""
+        reference = self.tensors.get(id(tensor))
+        return reference is not None and reference() is tensor
+
+    def note(self, tensor: Any) -> None:
+        """Note a tensor as it is made."""
+        self.tensors[id(tensor)] = weakref.ref(tensor)
+
+    # ---- arrays ---------------------------------------------------------------------------------
+
+    def argument(self, tensor: Any) -> None:
+        """The next argument of the program: the array of ``tensor``."""
+        ref = Ref("x", len(self.arguments))
+        self.arguments.append(ref)
+        self.given.append(tensor)
+        self._captured(tensor.array, ref)
+
+    def enter(self, tensor: Any) -> Array:
+        """The array of a tensor, captured."""
+        array = tensor.array
+        if array.__class__ is Captured or threading.get_ident() != self.thread:
+            return array
+        found = self._places.get(_place(array))
+        if found is None:
+            self.leaves.append((weakref.ref(tensor), array))
+            found = self._constant(array)
+        return found
+
+    def _constant(self, array: Array) -> Captured:
+        self.constants.append(array)
+        return self._captured(array, Ref("c", len(self.constants) - 1))
+
+    def _captured(self, array: Array, ref: Ref) -> Captured:
+        made: Captured = array.view(Captured)
+        made.plain, made.ref = array, ref
+        self._places[_place(array)] = made
+        return made
+
+    def ref(self, array: Array) -> Ref:
+        """The place of an array, which may come from outside."""
+        found = self._places.get(_place(plain(array)))
+        return (self._constant(plain(array)) if found is None else found).ref
+
+    def noted(self, x: Any) -> Any:
+        """An argument as it is noted: arrays as Refs."""
+        if isinstance(x, np.ndarray):
+            return self.ref(x)
+        if type(x) in (tuple, list):
+            return type(x)(self.noted(e) for e in x)
+        if type(x) is dict:
+            return {k: self.noted(v) for k, v in x.items()}
+        if type(x) is slice:
+            return slice(self.noted(x.start), self.noted(x.stop), self.noted(x.step))
+        for i, tensor in enumerate(self.given):
+            if x is tensor:
+                return Ref("t", i)
+        return x
+
+    # ---- calls ----------------------------------------------------------------------------------
+
+    def call(self, function: Callable[..., Any], args: Any, kwargs: Any, pure: bool = True) -> Any:
+        """Call ``function`` on plain arrays, and note it."""
+        global active
+        noted, noted_kwargs = self.noted(tuple(args)), self.noted(dict(kwargs))
+        given = _arrays((args, kwargs))
+        active = None  # what the function does inside is its own affair
+        try:
+            result = function(*plain(tuple(args)), **plain(dict(kwargs)))
+        finally:
+            active = self
+        if isinstance(result, np.generic):  # in the program, too: an array can be changed in place
+            function, result = _as_array(function), np.asarray(result)
+        places = {_place(plain(a)): a for a in given}
+        out = self._results(result, places)
+        if isinstance(out, Captured) and out.ref.kind == "c" and _place(plain(out)) not in places:
+            return out  # a view of a constant: found once and for all
+        changes = "out" in kwargs or function in _IN_PLACE
+        self.calls.append(
+            Call(function, noted, noted_kwargs, _result_refs(out), pure and not changes)
+        )
+        return out
+
+    def _results(self, result: Any, given: dict[Any, Any]) -> Any:
+        if isinstance(result, tuple | list):
+            parts = [self._results(r, given) for r in result]
+            named = hasattr(result, "_fields")
+            return type(result)(*parts) if named else type(result)(parts)
+        if not isinstance(result, np.ndarray):
+            if isinstance(result, int | float) and given:
+                self.give_up("it computes a Python number from the values of a tensor")
+            return result
+        known = self._places.get(_place(result))
+        if known is not None:
+            return known  # changed in place, or the argument itself
+        base = result.base
+        while base is not None and base.base is not None:
+            base = base.base
+        if base is not None and given:  # a view of constants only lies where it lies
+            refs = [self.ref(a) for a in given.values()]
+            if all(r.kind == "c" for r in refs) and any(
+                np.may_share_memory(result, plain(a)) for a in given.values()
+            ):
+                return self._constant(result)
+        self._numbers += 1
+        return self._captured(result, Ref("v", self._numbers - 1))
+
+    def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run what changes more than arrays, and note that it is to be run each time."""
+        global active
+        self.own(getattr(function, "__self__", None))
+        noted = self.noted(args)
+        active = None
+        try:
+            result = function(*plain(args))
+        finally:
+            active = self
+        self.calls.append(Call(function, noted, {}, None, pure=False))
+        return result
+
+    def changed(self, function: Callable[[Array], None], array: Array) -> None:
+        """Note a change in place; of an array made by the program itself nobody else can know."""
+        if self.ref(array).kind != "v":
+            self.effect(function, (array,))
+
+    def own(self, owner: Any) -> None:
+        """Note an object whose state the program changes."""
+        if owner is not None and all(owner is not o for o in self.owners):
+            self.owners.append(owner)
+
+    def give_up(self, why: str) -> None:
+        """The code asked for something that a line of calls cannot tell."""
+        if self.broken is None:
+            self.broken = why
+
+
+class Captured(np.ndarray):
+    """An array that notes what is done with it in the active program."""
+
+    plain: Array
+    ref: Ref
+
+    def __array_finalize__(self, other: Any) -> None:
+        self.plain = None  # set by Program; a view that NumPy makes behind its back has none
+
+    @property
+    def base(self) -> Any:
+        return plain(self).base
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        return run(function, inputs, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return run(function, args, kwargs)
+
+    # What does not go through either protocol.
+
+    def __getitem__(self, index: Any) -> Any:
+        return run(_getitem, (self, index), {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        run(np.ndarray.__setitem__, (self, index, value), {})
+
+    def __float__(self) -> float:
+        return float(read(self))
+
+    def __int__(self) -> int:
+        return int(read(self))
+
+    def __bool__(self) -> bool:
+        return bool(read(self))
+
+    def __index__(self) -> int:
+        return int(read(self))
+
+    def item(self, *args: Any) -> Any:
+        return read(self).item(*args)
+
+    def tolist(self) -> Any:
+        return read(self).tolist()
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        return run(np.ndarray.transpose, (self,), {})
+
+
+def _method(name: str) -> Any:
+    function = getattr(np.ndarray, name)
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return run(function, (self, *args), kwargs)
+
+    return noted
+
+
+_METHODS = """argmax argmin argpartition argsort astype choose clip compress copy cumprod cumsum
+diagonal dot fill flatten max mean min nonzero partition prod ravel repeat reshape round
+searchsorted sort squeeze std sum swapaxes take trace transpose var"""
+for _name in _METHODS.split():
+    setattr(Captured, _name, _method(_name))
+
+_IN_PLACE = {np.ndarray.__setitem__, np.ndarray.fill, np.ndarray.sort, np.copyto, np.add.at}
+
+
+def _getitem(x: Array, index: Any) -> Any:
+    return x[index]
+
+
+def _as_array(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, whose NumPy number is an array without axes."""
+
+    def array(*args: Any, **kwargs: Any) -> Any:
+        return np.asarray(function(*args, **kwargs))
+
+    array.__name__ = getattr(function, "__name__", "function")
+    return array
+
+
+def plain(x: Any) -> Any:
+    """``x`` with every captured array, also in tuples, lists, dicts and slices, as NumPy's own."""
+    if isinstance(x, Captured):
+        return x.view(np.ndarray) if x.plain is None else x.plain
+    if type(x) in (tuple, list):
+        return type(x)(plain(e) for e in x)
+    if type(x) is dict:
+        return {k: plain(v) for k, v in x.items()}
+    if type(x) is slice:
+        return slice(plain(x.start), plain(x.stop), plain(x.step))
+    return x
+
+
+def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
+    """Call ``function``, noted where a program is being captured."""
+    if active is None or threading.get_ident() != active.thread:
+        return function(*plain(tuple(args)), **plain(dict(kwargs)))
+    return active.call(function, args, kwargs)
+
+
+def effect(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``, which changes more than arrays: in a program it is called each time."""
+    if active is None or threading.get_ident() != active.thread:
+        return function(*args)
+    return active.effect(function, args)
+
+
+def read(x: Any) -> Any:
+    """``x`` for looking at its values: what follows may depend on them."""
+    if active is not None and threading.get_ident() == active.thread:
+        active.give_up("it looks at the values of a tensor (item(), numpy(), if, print)")
+    return plain(x)
+
+
+def _arrays(x: Any) -> list[Array]:
+    if isinstance(x, np.ndarray):
+        return [x]
+    if type(x) in (tuple, list):
+        return [a for e in x for a in _arrays(e)]
+    if type(x) is dict:
+        return [a for e in x.values() for a in _arrays(e)]
+    return []
+
+
+def _result_refs(out: Any) -> Any:
+    if isinstance(out, tuple | list):
+        return tuple(_result_refs(o) for o in out)
+    return out.ref if isinstance(out, Captured) else None
+
+
+def _place(array: Array) -> tuple[Any, ...]:
+    """Where an array lies, and how: the same for two views of the same."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
+
+
+class Draws:
+    """The random generator of ``owner`` in a captured program: each run draws anew."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            program = active
+            if program is None:
+                return _draw(self.owner, name, *args, **kwargs)
+            program.own(self.owner)
+            return program.call(_draw, (self.owner, name, *args), kwargs, pure=False)
+
+        return noted
+
+
+def _draw(owner: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    return getattr(owner.rng, name)(*args, **kwargs)
+
+
+class CaptureBackend:
+    """The backend of captured arrays: a real one, whose kernels are noted as they are called."""
+
+    name = "capture"
+    array_type = Captured
+    synchronous = False  #: values are not to be looked at
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+        if getattr(found, "__self__", None) is self.real or name in _MAKERS:
+
+            def kernel(*args: Any, **kwargs: Any) -> Any:
+                return run(found, args, kwargs)
+
+            setattr(self, name, kernel)
+            return kernel
+        return found
+
+    def device_of(self, x: Array) -> str:
+        """Where an array lives."""
+        return self.real.device_of(plain(x))  # type: ignore[no-any-return]
+
+    def to_host(self, x: Array) -> Any:
+        """The values, to look at."""
+        return self.real.to_host(read(x))
+
+    def from_host(self, x: Any, device: str) -> Array:
+        """The same array."""
+        return x
+
+    def run(self, op: Any, *arrays: Array) -> Array:
+        """The value of an op within the rule of another."""
+        return op.forward(self, *arrays)
+
+
+#: NumPy's functions that make arrays of no others, which neither protocol tells of.
+_MAKERS = ("zeros", "ones", "empty", "full", "asarray", "zeros_like", "ones_like")

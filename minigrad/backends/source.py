@@ -1,0 +1,131 @@
+"""A captured program as Python source: one line a call, every array deleted after its last use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from minigrad.backends.capture import Call, Program, Ref
+
+
+def source(program: Program, results: Iterable[Ref], name: str) -> tuple[str, dict[str, Any]]:
+    """The text of ``def replay(t0, ...)``, which takes tensors, and the names it needs.
+
+    Calls without an effect whose results nobody uses are left out. Values: ``x`` arguments, ``c``
+    arrays from outside (parameters, constants), ``v`` what a call gave, ``k`` other objects.
+    """
+    results = list(results)
+    calls = _needed(program.calls, results)
+    scope = _Scope(program)
+    last = _last_uses(calls, results)
+    given = [f"t{i}" for i in range(len(program.arguments))]
+    lines = [f"def replay({', '.join(given)}):", f'    """{name}: {len(calls)} calls."""']
+    used = set(_refs([call.args for call in calls] + [call.kwargs for call in calls]))
+    used.update(results)
+    lines += [f"    {r.name} = t{r.number}.array" for r in program.arguments if r in used]
+    made: set[Ref] = set()
+    for i, call in enumerate(calls):
+        new = [ref for ref in _refs(call.results) if ref.kind == "v" and ref not in made]
+        made.update(new)
+        wanted = [ref for ref in new if last.get(ref, i) > i]
+        value = f"{scope.function(call.function)}({scope.arguments(call)})"
+        target = f"{_target(call.results, set(wanted))} = " if wanted else ""
+        lines.append(f"    {target}{value}")
+        dead = sorted({r.name for r in _refs((call.args, call.kwargs)) if last.get(r) == i})
+        if dead:
+            lines.append(f"    del {', '.join(dead)}")
+    lines.append(f"    return ({''.join(f'{ref.name}, ' for ref in results)})")
+    return "\n".join(lines) + "\n", scope.names
+
+
+def _needed(calls: list[Call], results: list[Ref]) -> list[Call]:
+    """The calls that have an effect, or whose results are used."""
+    used = set(results)
+    kept = []
+    for call in reversed(calls):
+        if not call.pure or not used.isdisjoint(_refs(call.results)):
+            used.update(_refs((call.args, call.kwargs)))
+            kept.append(call)
+    return kept[::-1]
+
+
+def _last_uses(calls: list[Call], results: list[Ref]) -> dict[Ref, int]:
+    """The number of the last call that reads each value; results are read by the caller."""
+    last: dict[Ref, int] = {}
+    for i, call in enumerate(calls):
+        for ref in _refs((call.args, call.kwargs)):
+            if ref.kind in "xv":
+                last[ref] = i
+    last.update((ref, len(calls)) for ref in results)
+    return last
+
+
+def _refs(x: Any) -> list[Ref]:
+    """The places in nested tuples, lists, dicts and slices."""
+    if isinstance(x, Ref):
+        return [x]
+    if isinstance(x, tuple | list):
+        return [r for e in x for r in _refs(e)]
+    if isinstance(x, dict):
+        return [r for e in x.values() for r in _refs(e)]
+    if isinstance(x, slice):
+        return _refs((x.start, x.stop, x.step))
+    return []
+
+
+def _target(x: Any, wanted: set[Ref]) -> str:
+    if isinstance(x, tuple | list):
+        return f"({''.join(f'{_target(e, wanted)}, ' for e in x)})"
+    return x.name if x in wanted else "_"
+
+
+class _Scope:
+    """The global names of a program's source."""
+
+    def __init__(self, program: Program) -> None:
+        # warnings of NumPy are ignored where they come from minigrad
+        self.names: dict[str, Any] = {"__name__": "minigrad.captured"}
+        self.names.update((f"c{i}", array) for i, array in enumerate(program.constants))
+        self._known: dict[Any, str] = {}
+        self._others: dict[int, str] = {}
+
+    def function(self, function: Any) -> str:
+        """The name of a function: its own, with a number where that is taken."""
+        known = self._known.get(function)
+        if known is None:
+            own = re.sub(r"\W", "", getattr(function, "__name__", "function")).strip("_")
+            known, number = own, 2
+            while known in self.names or re.fullmatch(r"[xcvkt]\d+|del|_|", known):
+                known, number = f"{own or 'function'}_{number}", number + 1
+            self._known[function] = known
+            self.names[known] = function
+        return known
+
+    def arguments(self, call: Call) -> str:
+        """The arguments of a call."""
+        parts = [self.literal(a) for a in call.args]
+        parts += [f"{k}={self.literal(v)}" for k, v in call.kwargs.items()]
+        return ", ".join(parts)
+
+    def literal(self, x: Any) -> str:
+        """An expression for a value: as it is written, or a name for it."""
+        if isinstance(x, Ref):
+            return x.name
+        if x is None or x is Ellipsis or type(x) in (bool, int, str):
+            return "..." if x is Ellipsis else repr(x)
+        if type(x) is float and x - x == 0:  # finite
+            return repr(x)
+        if type(x) is tuple:
+            return f"({', '.join(map(self.literal, x))}{',' if len(x) == 1 else ''})"
+        if type(x) is list:
+            return f"[{', '.join(map(self.literal, x))}]"
+        if type(x) is dict and all(type(k) is str for k in x):
+            return "{" + ", ".join(f"{k!r}: {self.literal(v)}" for k, v in x.items()) + "}"
+        if type(x) is slice:
+            return f"slice({', '.join(map(self.literal, (x.start, x.stop, x.step)))})"
+        name = self._others.get(id(x))
+        if name is None:
+            name = self._others[id(x)] = f"k{len(self._others)}"
+            self.names[name] = x
+        return name
