@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -83,14 +82,15 @@ def test_wrong_use_is_explained(tmp_path, capsys):
 
 def test_ctrl_c_saves_what_was_reached(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "minigrad", "train", "--epochs", "500", "--out", str(tmp_path)],
+        [sys.executable, "-m", "minigrad", "train", "--epochs", "500", "--out", str(tmp_path)]
+        + ["--no-progress"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout.readline().startswith("cnn with")
-    time.sleep(4)
+    assert process.stdout.readline().startswith("epoch 1:")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
