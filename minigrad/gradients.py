@@ -136,7 +136,8 @@ def sweep(
                     f"backward() on a tensor of shape {t.shape} needs a gradient; "
                     "call .sum() or .mean() first, or pass gradient=."
                 )
-            seed = t._wrap(backend_of(t.array).ones_like(t.array))
+            one = backend_of(t.array).asarray(1, dtype=t.dtype)
+            seed = t._wrap(one.reshape(t.shape) if t.shape else one)
         elif seed.shape != t.shape:
             raise ShapeError(f"gradient= must have shape {t.shape}, got {seed.shape}.")
         elif seed.dtype != t.dtype:

@@ -82,8 +82,17 @@ def test_wrong_use_is_explained(tmp_path, capsys):
 
 def test_ctrl_c_saves_what_was_reached(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "minigrad", "train", "--epochs", "500", "--out", str(tmp_path)]
-        + ["--no-progress"],
+        [
+            sys.executable,
+            "-m",
+            "minigrad",
+            "train",
+            "--epochs",
+            "500",
+            "--no-progress",
+            "--out",
+            tmp_path,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

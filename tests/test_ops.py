@@ -553,6 +553,7 @@ def softmax_cross_entropy_backward(draw: Any, n: int) -> Any:
     for logits, target, ignored in softmax_cross_entropy(draw, n):
         found = Reference.softmax_cross_entropy(BACKENDS["numpy"], logits, target, ignored)
         yield draw(n), found[1], target, ignored
+        yield draw(), found[1], target, ignored
 
 
 def overrides() -> list[tuple[str, str]]:

@@ -383,10 +383,10 @@ class Module:
 
     def _zero_grad(self, set_to_none: bool) -> None:
         for p in self.parameters():
-            if set_to_none or p.grad is None:
-                p.grad = None
+            if set_to_none or p._grad is None:
+                p._grad = None
             else:
-                p.grad = wrap(backend_of(p.grad.array).zeros_like(p.grad.array))
+                p._grad = wrap(backend_of(p._grad.array).zeros_like(p._grad.array))
 
     # ---- device and dtype -----------------------------------------------------------------------
 

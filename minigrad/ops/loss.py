@@ -26,14 +26,14 @@ class CrossEntropy(Fused):
         self.reduction, self.ignore_index = reduction, ignore_index
 
     def forward(self, xp: Any, logits: Any, target: Any) -> Any:
-        loss, self.probabilities = xp.softmax_cross_entropy(logits, target, self.ignore_index)
-        return self.reduce(xp, loss, target)
+        loss, self.probabilities, self.count = xp.softmax_cross_entropy(
+            logits, target, self.ignore_index
+        )
+        return self.reduce(loss, self.count)
 
     def backward(self, xp: Any, grad: Any, logits: Any, target: Any) -> Any:
         if self.reduction == "mean":
             grad = grad / self.count
-        if self.reduction != "none":
-            grad = xp.full(target.shape, grad, dtype=logits.dtype)
         return (
             xp.softmax_cross_entropy_backward(grad, self.probabilities, target, self.ignore_index),
             None,
@@ -45,16 +45,14 @@ class CrossEntropy(Fused):
         kept = target != self.ignore_index
         at = xp.where(kept, target, xp.zeros_like(target))[:, None]
         picked = xp.take_along_axis(log_softmax, at, 1)[:, 0]
-        return self.reduce(xp, xp.where(kept, -picked, xp.zeros_like(picked)), target)
+        loss = xp.where(kept, -picked, xp.zeros_like(picked))
+        return self.reduce(loss, xp.astype(kept.sum(), loss.dtype))
 
-    def reduce(self, xp: Any, loss: Any, target: Any) -> Any:
+    def reduce(self, loss: Any, count: Any) -> Any:
         if self.reduction == "none":
             return loss
         total = loss.sum()
-        if self.reduction == "sum":
-            return total
-        self.count = xp.astype((target != self.ignore_index).sum(), loss.dtype)
-        return total / self.count
+        return total if self.reduction == "sum" else total / count
 
 
 class BinaryCrossEntropy(Op):

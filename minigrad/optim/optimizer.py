@@ -64,6 +64,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
+        self._checked: list[Any] = []  # the settings of each group when they were last checked
         given = _listed(params)
         if not given:
             raise ValueError(
@@ -144,8 +145,8 @@ class Optimizer:
 
     def _step(self) -> None:
         for param, state, group in self._work():
-            array, grad = param.array, param.grad.array
-            if array.dtype == float16:
+            array, grad = param.array, param._grad.array
+            if array.dtype is not float32 and array.dtype == float16:
                 grad = backend_of(grad).astype(grad, float32)
             self.update(array, -grad if group.get("maximize") else grad, state, group)
             changed(array)
@@ -163,20 +164,23 @@ class Optimizer:
     def _zero_grad(self, set_to_none: bool) -> None:
         for group in self.param_groups:
             for p in group["params"]:
-                if set_to_none or p.grad is None:
-                    p.grad = None
+                if set_to_none or p._grad is None:
+                    p._grad = None
                 else:
-                    p.grad = wrap(backend_of(p.grad.array).zeros_like(p.grad.array))
+                    p._grad = wrap(backend_of(p._grad.array).zeros_like(p._grad.array))
 
     def _work(self) -> list[tuple[Any, State, Group]]:
         """The parameters to update, each with its state and its group; all of it checked."""
         work = []
-        for group in self.param_groups:
-            self.check(group)
+        for number, group in enumerate(self.param_groups):
+            settings = [*group.values()]
+            if self._checked[number:] == [] or self._checked[number] != settings:
+                self.check(group)
+                self._checked[number:] = [settings]
             for i, param in enumerate(group["params"]):
-                if param.grad is not None:
+                if param._grad is not None:
                     state = self.state.get(param, {})
-                    if not fits(param.grad, param.array):
+                    if not fits(param._grad, param.array):
                         check_gradient(param, _label(group, i))
                     if self.keeps is not None:
                         check_kept(param, state, group, i)

@@ -28,13 +28,17 @@ def where_positive(grad: Array, y: Array, dx: Array) -> None:
         dx[i] = grad[i] if y[i] > nothing else nothing
 
 
+#: Numbers up to which NumPy is faster than to call a compiled loop.
+_FEW = 1 << 14
+
+
 class Activation(numpy.Activation):
     """Large arrays are shared out among the threads."""
 
     compiles: Callable[[Array], bool]
 
     def relu(self, x: Array) -> Array:
-        if not self.compiles(x):
+        if x.size < _FEW or not self.compiles(x):
             return super().relu(x)
         y = np.empty_like(x)
         numbers, out = flat(x, y)
@@ -43,7 +47,7 @@ class Activation(numpy.Activation):
         return y
 
     def relu_backward(self, grad: Array, y: Array) -> Array:
-        if not self.compiles(y) or grad.dtype != y.dtype or grad.shape != y.shape:
+        if y.size < _FEW or not self.compiles(y) or grad.dtype != y.dtype or grad.shape != y.shape:
             return super().relu_backward(grad, y)
         dx = np.empty_like(y)
         dy, value, out = flat(grad, y, dx)

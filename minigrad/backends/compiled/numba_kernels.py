@@ -67,5 +67,4 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def plain(x: Any) -> Any:
     """``x`` as kernels take it: contiguous, writable; a copy where it is not so."""
-    x = np.ascontiguousarray(x)
-    return x if x.flags.writeable else x.copy()
+    return x if x.flags.carray else np.array(x, order="C")

@@ -15,10 +15,11 @@ from minigrad.backends.reference import softmax as reference
 
 @kernel
 def rows_cross_entropy(
-    logits: Array, target: Array, ignore_index: int, loss: Array, probabilities: Array
+    logits: Array, target: Array, ignore_index: int, loss: Array, probabilities: Array, count: Array
 ) -> None:
-    """loss (N,) and softmax (N, C) of logits (N, C)."""
+    """loss (N,), softmax (N, C) and the number of rows that count (1,) of logits (N, C)."""
     rows, classes = logits.shape
+    count[0] = 0
     for i in range(rows):
         z, p = logits[i], probabilities[i]
         largest = z[0]
@@ -33,7 +34,9 @@ def rows_cross_entropy(
             p[c] /= total
         t = target[i]
         loss[i] = 0
-        if t != ignore_index:  # a class that is not there has been refused (functional/loss.py)
+        if t != ignore_index:
+            count[0] += 1
+            # a class that is not there has been refused (functional/loss.py)
             loss[i] = math.log(total) - (z[t] - largest) if 0 <= t < classes else math.nan
 
 
@@ -41,16 +44,17 @@ def rows_cross_entropy(
 def rows_cross_entropy_backward(
     grad: Array, probabilities: Array, target: Array, ignore_index: int, dlogits: Array
 ) -> None:
-    """dlogits = dy (softmax - onehot), 0 where ignored."""
+    """dlogits = dy (softmax - onehot), 0 where ignored; dy (N,), or (1,) for every row."""
     rows, classes = probabilities.shape
     for i in range(rows):
         p, out, t = probabilities[i], dlogits[i], target[i]
+        dy = grad[i] if grad.size > 1 else grad[0]
         if t == ignore_index:
             for c in range(classes):
                 out[c] = 0
         else:
             for c in range(classes):
-                out[c] = grad[i] * (p[c] - (c == t))
+                out[c] = dy * (p[c] - (c == t))
 
 
 class Softmax(reference.Softmax):
@@ -60,12 +64,14 @@ class Softmax(reference.Softmax):
 
     def softmax_cross_entropy(
         self, logits: Array, target: Array, ignore_index: int
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array]:
         if not self.compiles(logits):
             return super().softmax_cross_entropy(logits, target, ignore_index)
-        loss, probabilities = np.empty(len(logits), logits.dtype), np.empty_like(logits, order="C")
-        rows_cross_entropy(plain(logits), _int64(target), ignore_index, loss, probabilities)
-        return loss, probabilities
+        dtype = logits.dtype
+        loss, count = np.empty(len(logits), dtype), np.empty(1, dtype)
+        probabilities = np.empty(logits.shape, dtype)
+        rows_cross_entropy(plain(logits), _int64(target), ignore_index, loss, probabilities, count)
+        return loss, probabilities, count.reshape(())
 
     def softmax_cross_entropy_backward(
         self, grad: Array, probabilities: Array, target: Array, ignore_index: int
@@ -74,10 +80,10 @@ class Softmax(reference.Softmax):
             return super().softmax_cross_entropy_backward(grad, probabilities, target, ignore_index)
         dlogits = np.empty_like(probabilities)
         rows_cross_entropy_backward(
-            plain(grad), probabilities, _int64(target), ignore_index, dlogits
+            plain(grad).reshape(-1), probabilities, _int64(target), ignore_index, dlogits
         )
         return dlogits
 
 
 def _int64(target: Array) -> Any:
-    return plain(target.astype("int64", copy=False))
+    return plain(target if target.dtype.char == "l" else target.astype("int64"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel
-from minigrad.backends.cpu.layout import shared
+from minigrad.backends.cpu.layout import WORTH_SHARING, shared
 from minigrad.backends.reference import updates as reference
 
 # The numbers come in one array of the parameter's dtype, so that nothing is computed in float64.
@@ -108,8 +109,8 @@ class Updates(reference.Updates):
                 param, grad, velocity, lr, momentum, dampening, nesterov, first, weight_decay
             )
             return
-        numbers = np.array([lr, momentum, 1 - dampening, weight_decay], param.dtype)
-        _run(lambda *a: sgd_step(*a, numbers, nesterov, first), param, grad, velocity)
+        numbers = _numbers(param.dtype, lr, momentum, 1 - dampening, weight_decay)
+        _run(sgd_step, (numbers, nesterov, first), param, grad, velocity)
 
     def momentum_update(
         self,
@@ -128,8 +129,8 @@ class Updates(reference.Updates):
             )
             return
         number = ("velocity", "heavy-ball", "ema").index(form)
-        numbers = np.array([lr, momentum, lr / correction, weight_decay, 1 - momentum], param.dtype)
-        _run(lambda *a: momentum_step(*a, numbers, number), param, grad, velocity)
+        numbers = _numbers(param.dtype, lr, momentum, lr / correction, weight_decay, 1 - momentum)
+        _run(momentum_step, (numbers, number), param, grad, velocity)
 
     def rmsprop_update(
         self,
@@ -160,9 +161,8 @@ class Updates(reference.Updates):
                 eps_inside,
             )
             return
-        numbers = np.array([lr, alpha, eps, momentum, weight_decay, 1 - alpha, 0], param.dtype)
-        arrays = param, grad, square, average, velocity
-        _run(lambda *a: rmsprop_step(*a, numbers, eps_inside), *arrays)
+        numbers = _numbers(param.dtype, lr, alpha, eps, momentum, weight_decay, 1 - alpha, 0.0)
+        _run(rmsprop_step, (numbers, eps_inside), param, grad, square, average, velocity)
 
     def adam_update(
         self,
@@ -187,21 +187,36 @@ class Updates(reference.Updates):
         root = (1 - beta2**t) ** 0.5
         rate = lr * root / (1 - beta1**t)
         kept, l2 = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-        numbers = np.array(
-            [rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2], param.dtype
+        numbers = _numbers(
+            param.dtype, rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2
         )
-        _run(lambda *a: adam_step(*a, numbers), param, grad, m, v, v_max)
+        _run(adam_step, (numbers,), param, grad, m, v, v_max)
+
+
+@lru_cache(64)  # the same for every parameter of a group: 2 us each
+def _numbers(dtype: Any, *numbers: float) -> Array:
+    return np.array(numbers, dtype)
 
 
 def alike(param: Array, *arrays: Array | None) -> bool:
     """Whether the arrays of one parameter lie alike, in one dtype."""
-    return param.flags.c_contiguous and all(
-        a is None or (a.dtype == param.dtype and a.flags.c_contiguous) for a in arrays
-    )
+    dtype = param.dtype
+    for a in (param, *arrays):
+        if a is not None and not (a.dtype is dtype and a.flags.c_contiguous):
+            return False
+    return True
 
 
-def _run(update: Callable[..., Any], param: Array, *arrays: Array | None) -> None:
+_NOTHING = {char: np.empty(0, char) for char in "fd"}
+
+
+def _run(
+    update: Callable[..., Any], numbers: tuple[Any, ...], param: Array, *arrays: Array | None
+) -> None:
     """``update`` on the arrays of one parameter, flat; an absent one is empty."""
-    nothing = np.empty(0, param.dtype)
-    flat = [nothing if a is None else a.reshape(-1) for a in (param, *arrays)]
-    shared(lambda i, j: update(*(a[i:j] for a in flat)), flat[0])
+    nothing = _NOTHING[param.dtype.char]
+    flat = [nothing if a is None else a if a.ndim == 1 else a.reshape(-1) for a in (param, *arrays)]
+    if param.size < WORTH_SHARING:
+        update(*flat, *numbers)
+    else:
+        shared(lambda i, j: update(*[a[i:j] for a in flat], *numbers), flat[0])

@@ -28,10 +28,11 @@ class Softmax(Backend):
 
     def softmax_cross_entropy(
         self, logits: Array, target: Array, ignore_index: int
-    ) -> tuple[Array, Array]:
-        """-log softmax(logits)[target] of each row, 0 where ignored, and softmax(logits).
+    ) -> tuple[Array, Array, Array]:
+        """-log softmax(logits)[target] of each row, 0 where ignored; softmax(logits); and the
+        number of rows that count.
 
-        Shapes: logits (N, C), target (N,) integer; loss (N,), probabilities (N, C).
+        Shapes: logits (N, C), target (N,) integer; loss (N,), probabilities (N, C), count ().
         """
         wide = self._wide(logits)
         shifted = wide - wide.max(axis=1, keepdims=True)
@@ -41,16 +42,23 @@ class Softmax(Backend):
         at = self.where(kept, target, 0)[:, None]
         loss = self.log(total[:, 0]) - self.take_along_axis(shifted, at, 1)[:, 0]
         loss = self.where(kept, loss, self.zeros_like(loss))
-        return loss.astype(logits.dtype, copy=False), (e / total).astype(logits.dtype, copy=False)
+        return (
+            loss.astype(logits.dtype, copy=False),
+            (e / total).astype(logits.dtype, copy=False),
+            self.astype(kept.sum(), logits.dtype),
+        )
 
     def softmax_cross_entropy_backward(
         self, grad: Array, probabilities: Array, target: Array, ignore_index: int
     ) -> Array:
-        """dlogits = dy (softmax(logits) - onehot(target)), 0 where ignored; grad is (N,)."""
+        """dlogits = dy (softmax(logits) - onehot(target)), 0 where ignored.
+
+        Shapes: grad (N,), or () for the same in every row.
+        """
         kept = target != ignore_index
         at = self.where(kept, target, 0)[:, None]
         onehot = self.scatter_add(
             self.ones(at.shape, dtype=probabilities.dtype), at, 1, probabilities.shape
         )
-        grad = self.where(kept, grad, self.zeros_like(grad))
+        grad = self.where(kept, grad, self.zeros_like(grad))  # (N,)
         return (probabilities - onehot) * grad[:, None]
