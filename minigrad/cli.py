@@ -1,4 +1,4 @@
-"""The command ``minigrad``: train a small network, draw a graph, say what this machine has."""
+"""The command ``minigrad``: train a small network, draw a graph, time steps, say what is here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from threadpoolctl import threadpool_info
 
 import minigrad as mg
 from minigrad import data, models, nn, optim, viz
+from minigrad.bench import rounds
+from minigrad.bench.workloads import FRAMEWORKS, ROWS
 from minigrad.nn import functional as F
 from minigrad.serialization import save
 from minigrad.training import Epoch, evaluate, fit
@@ -28,6 +31,8 @@ OPTIMIZERS = {
 }
 DATA = ("digits", "mnist", "cifar10")
 MODELS = {"mlp": models.mlp, "cnn": models.cnn}
+#: The rows of ``minigrad bench`` where none is named.
+SHORT = ("ops", "tinymlp", "mlpbn", "cnn", "conv", "bn2d", "infer")
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
@@ -57,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--theme", choices=("light", "dark"), default="light")
     p.add_argument("--out", type=Path, default=Path("graph.svg"), help=".svg .png .pdf .dot .json")
     p.set_defaults(run=graph)
+
+    p = commands.add_parser("bench", help="time training steps here", formatter_class=show)
+    p.add_argument("rows", nargs="*", metavar="row", help=f"of {', '.join(ROWS)}")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--seconds", type=float, default=0.2, help="per row, framework and round")
+    p.add_argument("--threads", type=int, default=mg.get_num_threads())
+    p.set_defaults(run=bench)
 
     p = commands.add_parser("info", help="versions, BLAS, devices")
     p.set_defaults(run=info)
@@ -173,6 +185,39 @@ def graph(args: argparse.Namespace) -> int:
     model = MODELS[args.model](SHAPES[args.data], norm=args.norm).train(not args.eval)
     draw_model(model, SHAPES[args.data], "cpu", [args.out], args.theme)
     print(f"written to {args.out}")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """``minigrad bench``: milliseconds per step of minigrad, and of PyTorch where it is there."""
+    if unknown := sorted(set(args.rows) - set(ROWS)):
+        raise ValueError(f"unknown row: {', '.join(unknown)}; known: {', '.join(ROWS)}.")
+    if min(args.rounds, args.threads) < 1:
+        raise ValueError("--rounds and --threads must be at least 1.")
+    processes = [rounds.Process(name, args.threads) for name in FRAMEWORKS]
+    try:
+        print("\n".join(rounds.machine(processes, args.threads)) + "\n", flush=True)
+        there = [p for p in processes if not p.missing]
+        peer = "torch" if any(p.name == "torch" for p in there) else "numpy"
+        lines = []
+        for row in args.rows or SHORT:
+            print(f"{row} ...", file=sys.stderr, flush=True)
+            times, notes = rounds.run_row(there, row, args.rounds, args.seconds)
+            for name, note in notes.items():
+                print(f"{row}, {rounds.TITLES[name]}: {note}", file=sys.stderr)
+            ratio = rounds.ratio(times, "fast" if times.get("fast") else "numpy", peer)
+            ms = [
+                f"{rounds.figure(median(times[p.name]))}" if p.name in times else "-" for p in there
+            ]
+            lines.append(
+                [row, *ms, f"{ratio['median']:.2f}" if ratio else "-", str(ROWS[row].__doc__)]
+            )
+    finally:
+        for process in processes:
+            process.close()
+    titles = [rounds.TITLES[p.name] for p in there]
+    print("milliseconds per step")
+    print(rounds.table(["", *titles, f"minigrad / {rounds.TITLES[peer]}", "workload"], lines))
     return 0
 
 
