@@ -14,6 +14,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.errors import CheckpointError, DtypeError, GraphError, RangeError, ShapeError
+from tests.test_norms import along, slope_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "differences.md"
 SHOWN: dict[str, Callable[..., None]] = {}
@@ -381,6 +382,20 @@ def old_hooks(torch: Any) -> None:
     for name in ("weight_norm", "spectral_norm"):
         assert hasattr(torch.nn.utils, name) and not hasattr(mg.nn.utils, name)
         assert hasattr(mg.nn.utils.parametrizations, name)
+
+
+@line("third derivatives of `batch_norm`, `layer_norm`, `instance_norm`")
+def third_derivatives(torch: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4, 5))
+    for name, norm in (
+        ("batch", lambda f, x: f.batch_norm(x, None, None, training=True)),
+        ("layer", lambda f, x: f.layer_norm(x, (5,))),
+        ("instance", lambda f, x: f.instance_norm(x)),
+    ):
+        truth = slope_of(mg, norm, x, 3)
+        assert along(mg, norm, x, 3) == pytest.approx(truth, rel=1e-7)
+        if torch.__version__.startswith("2.13"):
+            assert abs(along(torch, norm, x, 3) - truth) > 0.1 * abs(truth), name
 
 
 @line("what is left out")
