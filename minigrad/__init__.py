@@ -11,6 +11,7 @@ from minigrad.autograd import (
     no_grad,
     set_grad_enabled,
 )
+from minigrad.averages import ExponentialAverage
 from minigrad.backends import get_num_threads, set_num_threads
 from minigrad.compilation import compile
 from minigrad.creation import (
@@ -258,6 +259,7 @@ __all__ = [
     "DeviceError",
     "DivisionByZeroError",
     "DtypeError",
+    "ExponentialAverage",
     "Generator",
     "GraphError",
     "RangeError",

@@ -84,7 +84,8 @@ class RMSprop(Optimizer):
 
     def check(self, group: Group) -> None:
         """Raise where a setting is out of range."""
-        in_range(group, "lr", "eps", "weight_decay", "momentum", "alpha")
+        in_range(group, "lr", "eps", "weight_decay", "momentum")
+        in_range(group, "alpha", up_to=1)
 
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""

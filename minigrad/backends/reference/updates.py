@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from minigrad.averages import ExponentialAverage
 from minigrad.backends.base import Array, Backend
 
 
@@ -85,16 +86,21 @@ class Updates(Backend):
         weight_decay: float = 0.0,
     ) -> None:
         """The three textbook forms; ``correction`` is 1 - beta^t of the corrected average, or 1."""
+        average = ExponentialAverage(momentum)
 
         def rule(p: Array, g: Array, v: Array, a: Array, b: Array) -> None:
             g = self.decayed(g, p, weight_decay, out=b)
-            v *= momentum
             if form == "velocity":  # v = mu v - lr g;  p = p + v
+                v *= momentum
                 v -= self.multiply(g, lr, out=a)
                 p += v
-            else:  # heavy-ball: v = mu v + g;   ema: v = beta v + (1 - beta) g
-                v += g if form == "heavy-ball" else self.multiply(g, 1 - momentum, out=a)
-                p -= self.multiply(v, lr / correction, out=a)
+                return
+            if form == "heavy-ball":  # v = mu v + g
+                v *= momentum
+                v += g
+            else:  # ema: v = beta v + (1 - beta) g
+                average.move(v, g, xp=self, out=a)
+            p -= self.multiply(v, lr / correction, out=a)
 
         self.in_blocks(rule, param, grad, velocity)
 
@@ -117,17 +123,15 @@ class Updates(Backend):
         With ``average`` (centered), the mean of g squared is taken off s. It can exceed s by
         rounding where the gradient hardly changes, hence the maximum with 0.
         """
+        mean_square = ExponentialAverage(alpha)
 
         def rule(
             p: Array, g: Array, s: Array, mean: Array | None, v: Array | None, a: Array, b: Array
         ) -> None:
             g = self.decayed(g, p, weight_decay, out=b)
-            s *= alpha
-            self.multiply(g, g, out=a)
-            s += self.multiply(a, 1 - alpha, out=a)
+            mean_square.move(s, self.multiply(g, g, out=a), xp=self, out=a)
             if mean is not None:
-                mean *= alpha
-                mean += self.multiply(g, 1 - alpha, out=a)
+                mean_square.move(mean, g, xp=self, out=a)
                 self.subtract(s, self.multiply(mean, mean, out=a), out=a)
                 s = self.maximum(a, 0, out=a)
             if eps_inside:
@@ -167,8 +171,9 @@ class Updates(Backend):
         lr r / (1 - b1^t) m / (sqrt(v) + r eps): the corrections are numbers, not arrays.
         Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1 and the remark that follows it.
         """
-        root = (1 - beta2**t) ** 0.5
-        rate = lr * root / (1 - beta1**t)
+        first, second = ExponentialAverage(beta1), ExponentialAverage(beta2)
+        root = second.correction(t) ** 0.5
+        rate = lr * root / first.correction(t)
 
         def rule(
             p: Array, g: Array, m: Array, v: Array, v_max: Array | None, a: Array, b: Array
@@ -177,11 +182,8 @@ class Updates(Backend):
                 p *= 1 - lr * weight_decay
             else:
                 g = self.decayed(g, p, weight_decay, out=b)
-            m *= beta1
-            m += self.multiply(g, 1 - beta1, out=a)
-            v *= beta2
-            self.multiply(g, g, out=a)
-            v += self.multiply(a, 1 - beta2, out=a)
+            first.move(m, g, xp=self, out=a)
+            second.move(v, self.multiply(g, g, out=a), xp=self, out=a)
             if v_max is not None:  # amsgrad
                 self.maximum(v_max, v, out=v_max)
             self.sqrt(v if v_max is None else v_max, out=a)
@@ -224,19 +226,16 @@ class Updates(Backend):
         weight_decay: float = 0.0,
     ) -> None:
         """p <- p - lr d,  d = g sqrt(u + eps) / sqrt(s + eps);  s, u: running means of g^2, d^2."""
+        average = ExponentialAverage(rho)
 
         def rule(p: Array, g: Array, s: Array, u: Array, a: Array, b: Array) -> None:
             g = self.decayed(g, p, weight_decay, out=b)
-            s *= rho
-            self.multiply(g, g, out=a)
-            s += self.multiply(a, 1 - rho, out=a)
+            average.move(s, self.multiply(g, g, out=a), xp=self, out=a)
             self.sqrt(self.add(s, eps, out=a), out=a)
             self.divide(g, a, out=b)
             self.sqrt(self.add(u, eps, out=a), out=a)
             a *= b  # d
-            u *= rho
-            self.multiply(a, a, out=b)
-            u += self.multiply(b, 1 - rho, out=b)
+            average.move(u, self.multiply(a, a, out=b), xp=self, out=b)
             p -= self.multiply(a, lr, out=a)
 
         self.in_blocks(rule, param, grad, square, delta_square)
@@ -255,12 +254,12 @@ class Updates(Backend):
         weight_decay: float = 0.0,
     ) -> None:
         """m <- b1 m + (1-b1) g;  u <- max(b2 u, |g| + eps);  p <- p - lr / (1 - b1^t) m / u."""
-        rate = lr / (1 - beta1**t)
+        first = ExponentialAverage(beta1)
+        rate = lr / first.correction(t)
 
         def rule(p: Array, g: Array, m: Array, u: Array, a: Array, b: Array) -> None:
             g = self.decayed(g, p, weight_decay, out=b)
-            m *= beta1
-            m += self.multiply(g, 1 - beta1, out=a)
+            first.move(m, g, xp=self, out=a)
             u *= beta2
             self.abs(g, out=a)
             a += eps
@@ -289,17 +288,15 @@ class Updates(Backend):
 
         ``shrink`` is the share of p that decoupled decay takes off first.
         """
-        root = (1 - beta2**t) ** 0.5
+        first, second = ExponentialAverage(beta1), ExponentialAverage(beta2)
+        root = second.correction(t) ** 0.5
 
         def rule(p: Array, g: Array, m: Array, v: Array, a: Array, b: Array) -> None:
             if shrink:
                 p *= 1 - shrink
             g = self.decayed(g, p, weight_decay, out=b)
-            m *= beta1
-            m += self.multiply(g, 1 - beta1, out=a)
-            v *= beta2
-            self.multiply(g, g, out=a)
-            v += self.multiply(a, 1 - beta2, out=a)
+            first.move(m, g, xp=self, out=a)
+            second.move(v, self.multiply(g, g, out=a), xp=self, out=a)
             self.multiply(g, grad_rate, out=b)
             b += self.multiply(m, mean_rate, out=a)
             self.sqrt(v, out=a)
@@ -327,16 +324,14 @@ class Updates(Backend):
 
         ``rate`` holds lr and every correction; ``shrink`` as in ``nadam_update``.
         """
+        first, second = ExponentialAverage(beta1), ExponentialAverage(beta2)
 
         def rule(p: Array, g: Array, m: Array, v: Array, a: Array, b: Array) -> None:
             if shrink:
                 p *= 1 - shrink
             g = self.decayed(g, p, weight_decay, out=b)
-            m *= beta1
-            m += self.multiply(g, 1 - beta1, out=a)
-            v *= beta2
-            self.multiply(g, g, out=a)
-            v += self.multiply(a, 1 - beta2, out=a)
+            first.move(m, g, xp=self, out=a)
+            second.move(v, self.multiply(g, g, out=a), xp=self, out=a)
             if adaptive:
                 self.sqrt(v, out=a)
                 a += eps
