@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import ExponentialAverage, optim
+from minigrad import ExponentialAverage, nn, optim
 from minigrad.backends import backends
 
 rng = np.random.default_rng(0)
@@ -104,3 +104,16 @@ def test_adam_steps_along_debiased_averages():
         optimizer.step()
         expected -= 0.1 * m / (np.sqrt(v) + 1e-3)
         np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("debias", [False, True])
+def test_batch_norm_keeps_it(debias):
+    bn = nn.BatchNorm1d(7, momentum=0.3, debias=debias).double()
+    batches = rng.standard_normal((6, 5, 7)) * 2 + 3
+    mean, var = (ExponentialAverage(share=0.3, debias=debias) for _ in range(2))
+    if not debias:  # it begins where the layer begins
+        mean.value, var.value = np.zeros(7), np.ones(7)
+    for x in batches:
+        bn(mg.tensor(x))
+        np.testing.assert_allclose(bn.running_mean.numpy(), mean.update(x.mean(0)), rtol=1e-12)
+        np.testing.assert_allclose(bn.running_var.numpy(), var.update(x.var(0, ddof=1)), rtol=1e-12)

@@ -73,6 +73,13 @@ def nodes(torch: Any) -> None:
         assert repr((x * x).grad_fn).startswith(name)
 
 
+@line("`repr` of BatchNorm")
+def words(torch: Any) -> None:
+    ours, theirs = mg.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    assert ours.extra_repr() == theirs.extra_repr()
+    assert repr(ours) == f"{theirs!r}  # running = 0.9 running + 0.1 batch"
+
+
 @line("first arguments")
 def first_arguments(torch: Any) -> None:
     for t in (mg, torch):

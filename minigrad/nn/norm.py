@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
+from minigrad.averages import ExponentialAverage
 from minigrad.backends.capture import effect
 from minigrad.creation import ones, tensor, zeros
 from minigrad.dtypes import int64
@@ -18,6 +19,7 @@ from minigrad.engine import changed
 from minigrad.errors import ShapeError
 from minigrad.nn import functional as F
 from minigrad.nn import init
+from minigrad.nn.functional.norm import MORE_VALUES
 from minigrad.nn.module import Buffer, Module, Parameter
 from minigrad.shapes import prod
 from minigrad.tensor import Tensor
@@ -92,36 +94,206 @@ class _Norm(Module):
 class _BatchNorm(_Norm):
     """What the BatchNorms share: everything but the shapes they take."""
 
+    #: Which statistics normalise: "mode" (the batch's in train mode, the running estimates in eval
+    #: mode), "batch" or "running". ``train()`` and ``eval()`` leave it as it is.
+    normalize_by: str = "mode"
+    #: Whether the running estimates move in train mode.
+    update_running: bool = True
+    unbiased: bool = True
+    debias: bool = False
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+        fused: bool = True,
+        unbiased: bool = True,
+        debias: bool = False,
+    ) -> None:
+        super().__init__(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            device,
+            dtype,
+            bias=bias,
+            fused=fused,
+        )
+        self.unbiased, self.debias = unbiased, debias
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalize with the batch's statistics (train) or the running ones (eval)."""
         self._check(input)
-        by_batch = self.training or self.running_mean is None
-        if by_batch and prod(input.shape) == self.num_features:
+        by_batch, moves = self._by_batch(), self.training and self.update_running
+        if (by_batch or moves) and prod(input.shape) == self.num_features:
             raise ValueError(
                 f"{type(self).__name__} needs more than one value per channel in train mode, got "
-                f"{input.shape}; use a larger batch or model.eval()."
+                f"{input.shape}; {MORE_VALUES}"
             )
-        track = self.training and self.num_batches_tracked is not None
-        share = self._cumulative if self.momentum is None else self.momentum
-        y = F.batch_norm(
+        y = self._normalize(input, by_batch, moves)
+        if moves and self.num_batches_tracked is not None:
+            effect(
+                _count, self.num_batches_tracked
+            )  # only now: a forward that failed counts nothing
+        return y
+
+    def _normalize(self, input: Tensor, by_batch: bool, moves: bool) -> Tensor:
+        return F.batch_norm(
             input,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
             by_batch,
-            share,
+            self._share if self.momentum is None or self.debias else self.momentum,
             self.eps,
             fused=self.fused,
+            unbiased=self.unbiased,
+            update=moves,
         )
-        if track and self.num_batches_tracked is not None:
-            effect(_count, self.num_batches_tracked)  # only now: what failed counts nothing
-        return y
 
-    def _cumulative(self) -> float:
-        """The new batch's share of the average of all batches."""
-        seen = self.num_batches_tracked
-        return 0.0 if seen is None else 1 / (int(seen) + 1)
+    def _by_batch(self) -> bool:
+        """Whether the batch's statistics normalise."""
+        how = self.normalize_by
+        if how not in ("mode", "batch", "running"):
+            raise ValueError(
+                f'normalize_by must be "mode", "batch" or "running", got {how!r}; freeze() and '
+                "unfreeze() set it."
+            )
+        return self.running_mean is None or how == "batch" or (how == "mode" and self.training)
+
+    def _share(self) -> float:
+        """The weight of the new batch in a cumulative or debiased estimate."""
+        if self.num_batches_tracked is None:
+            return 0.0
+        t = int(self.num_batches_tracked) + 1
+        if self.momentum is None:
+            return 1 / t  # every batch weighs the same
+        return ExponentialAverage(share=self.momentum, debias=True).weights(t)[1]
+
+    # ---- switches -------------------------------------------------------------------------------
+
+    def freeze(self, *, statistics: bool = True, updates: bool = True, affine: bool = True) -> Self:
+        """Hold still what ``train()`` would let go: for fine-tuning with small or other batches.
+
+        Three switches, each for itself; ``train()`` and ``eval()`` do not undo them.
+
+        Args:
+            statistics: the running estimates normalise in train mode, too
+                (``normalize_by = "running"``); no sample then depends on another.
+            updates: the running estimates stay as they are (``update_running = False``).
+            affine: γ and β are not learnt (``requires_grad = False``).
+
+        Returns:
+            The layer.
+
+        Raises:
+            ValueError: statistics without running estimates (``track_running_stats=False``).
+
+        Differs: PyTorch has ``bn.eval()``, which the next ``model.train()`` undoes; Keras'
+            ``trainable = False`` is all three.
+
+        Example:
+            >>> bn = BatchNorm1d(3).freeze(affine=False).train()
+            >>> bn
+            BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=True, bias=True,
+                track_running_stats=True)  # running stays as it is, and normalises
+        """
+        if statistics:
+            if self.running_mean is None:
+                raise ValueError(
+                    f"{type(self).__name__}({self.num_features}) has no running estimates to "
+                    "normalise with; build it with track_running_stats=True, or freeze with "
+                    "statistics=False."
+                )
+            self.normalize_by = "running"
+        if updates:
+            self.update_running = False
+        if affine:
+            self._learn(False)
+        return self
+
+    def unfreeze(
+        self, *, statistics: bool = True, updates: bool = True, affine: bool = True
+    ) -> Self:
+        """Undo ``freeze``, each switch for itself."""
+        if statistics:
+            self.normalize_by = "mode"
+        if updates:
+            self.update_running = True
+        if affine:
+            self._learn(True)
+        return self
+
+    def _learn(self, wanted: bool) -> None:
+        for p in (self.weight, self.bias):
+            if p is not None:
+                p.requires_grad = wanted
+
+    # ---- what it does in eval mode --------------------------------------------------------------
+
+    def as_affine(self) -> tuple[Tensor, Tensor]:
+        """(scale, shift) of each channel: in eval mode y = scale · x + shift.
+
+            scale = γ / √(σ² + ε),    shift = β - μ · scale
+
+        with the running estimates μ and σ²: two numbers a channel are all that is left of batch
+        normalization once training is over. ``nn.utils.fold`` puts them into the layer before.
+
+        Shapes: both (C,).
+        Raises:
+            ValueError: without running estimates.
+        Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 2, line 11.
+        """
+        if self.running_mean is None or self.running_var is None:
+            raise ValueError(
+                f"{type(self).__name__}({self.num_features}) keeps no running estimates, so that "
+                "it is an affine map in no mode; build it with track_running_stats=True."
+            )
+        scale = (self.running_var + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = self.weight * scale
+        shift = -self.running_mean * scale
+        return scale, shift if self.bias is None else self.bias + shift
+
+    # ---- printing -------------------------------------------------------------------------------
+
+    def update_in_words(self) -> str:
+        """How the running estimates move: ``running = 0.9 running + 0.1 batch``; "" without any."""
+        if self.running_mean is None:
+            return ""
+        if not self.update_running:
+            words = "running stays as it is"
+        elif self.momentum is None:
+            words = "running = the mean of all batches"
+        else:
+            words = ExponentialAverage(share=self.momentum).words("running", "batch")
+            words += ", debiased" if self.debias else ""
+        if self.update_running and not self.unbiased:
+            words += ", variance biased"
+        if self.normalize_by == "running":
+            words += ", and normalises"
+        elif self.normalize_by == "batch":
+            words += "; the batch normalises"
+        return words
+
+    def extra_repr(self) -> str:
+        """Its settings, as PyTorch prints them; ``unbiased`` and ``debias`` where they are set."""
+        unbiased = "" if self.unbiased else ", unbiased=False"
+        return super().extra_repr() + unbiased + (", debias=True" if self.debias else "")
+
+    def __repr__(self) -> str:
+        words = self.update_in_words()
+        return super().__repr__() + (f"  # {words}" if words else "")
 
     def _check(self, input: Tensor) -> None:
         shape = input.shape
@@ -139,6 +311,7 @@ class _BatchNorm(_Norm):
 
 
 def _count(batches: Tensor) -> None:
+    """One batch more."""
     batches.array += 1
     changed(batches.array)
 
@@ -150,19 +323,29 @@ class BatchNorm1d(_BatchNorm):
 
     In train mode μ and σ² (biased) are those of the batch, and the running estimates follow:
     running = (1 - momentum) · running + momentum · batch, with the *unbiased* variance. In eval
-    mode the running estimates normalise.
+    mode the running estimates normalise. ``freeze()`` has switches for each of it.
 
     Args:
         eps: keeps a constant feature from dividing by zero.
-        momentum: weight of the new batch; None: the average of all batches.
+        momentum: weight of the new batch; None: the average of all batches. Printing the layer
+            spells the update out.
             Differs: Keras' momentum 0.99 weighs the *old* estimate, so 0.1 here is 0.9 there.
         affine: whether γ (``weight``) and β (``bias``) are learnt.
         track_running_stats: False: the batch's statistics in eval mode, too.
         bias: whether there is a β, where affine.
         fused: one op, or (False) the same from primitives.
+        unbiased: what goes into the running variance: m / (m - 1) σ², or (False) σ² itself, as in
+            Keras and Flax. ``nn.conventions`` has the table.
+        debias: correct the running estimates for the 0 and 1 they begin with, as Adam corrects its
+            averages: the weight of the t-th batch is momentum / (1 - (1 - momentum)ᵗ), 1 at first.
+            Without it they hold 65 % of the batches' after 10 steps, 90 % after 22.
     Raises:
         ValueError: one value per channel in train mode.
-    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
+    Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithms 1 and 2.
+    Example:
+        >>> BatchNorm1d(3)
+        BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=True, bias=True,
+            track_running_stats=True)  # running = 0.9 running + 0.1 batch
     """
 
     ndims, shapes = (2, 3), "(N, {0}) or (N, {0}, L)"

@@ -246,6 +246,9 @@ class Reader:
     def update_running(self, op: Op, node: Node) -> None:
         """The buffers that a train-mode norm moves towards the statistics of its batch."""
         changed = [b for name, b in buffers(op).items() if name.startswith("running_")]
+        module = None if op.scope is None else op.scope.module()
+        if not getattr(module, "update_running", True):  # frozen
+            changed = []
         if isinstance(op, Mean):  # a norm from primitives: first the mean, then that of the squares
             changed = [b for b in changed if b not in self.leaves][:1]
             node.mode = "train" if changed else None

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from minigrad import ops
+from minigrad.averages import ExponentialAverage
 from minigrad.backends.capture import effect
 from minigrad.engine import changed
 from minigrad.errors import DtypeError, ShapeError
+from minigrad.functions import var_mean
 from minigrad.nn.functional.fused import run
 from minigrad.shapes import Shape, prod
 from minigrad.tensor import Tensor
@@ -27,6 +29,8 @@ def batch_norm(
     eps: float = 1e-5,
     *,
     fused: bool = True,
+    unbiased: bool = True,
+    update: bool | None = None,
 ) -> Tensor:
     """y = γ (x - μ) / √(σ² + ε) + β for each channel.
 
@@ -42,6 +46,10 @@ def batch_norm(
         momentum: weight of the **new** batch, or a function that tells it when the estimates move.
             Differs: Keras' 0.99 weighs the old estimate.
         fused: one op with a kernel of its own, or (False) the same from primitives.
+        unbiased: what the running variance follows: m / (m - 1) σ², or (False) σ² itself.
+            Differs: Keras, Flax and TensorFlow keep σ²; Chainer and PyTorch the unbiased one. The
+            factor is 1.032 for m = 32, and 1.00002 for 64 images of 28 x 28.
+        update: whether the running estimates move towards the batch's; None: where ``training``.
     Raises:
         ValueError: one value per channel while training: its variance is 0, and y would be β.
     Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithms 1 and 2.
@@ -60,27 +68,42 @@ def batch_norm(
         weight=weight,
         bias=bias,
     )
-    if not training and running_mean is not None and running_var is not None:
-        op: Any = ops.BatchNormInference(eps)
-        return run(op, fused, input, weight, bias, running_mean.detach(), running_var.detach())
+    given = not training and running_mean is not None and running_var is not None
     if not training and (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm needs running_mean and running_var, or neither.")
+    update = training if update is None else update
     count = prod(input.shape) // max(channels, 1)
-    if count == 1:
+    if count == 1 and (update or not given):
         raise ValueError(
             f"batch_norm needs more than one value per channel in train mode, got {input.shape}; "
-            "use a larger batch or model.eval()."
+            f"{MORE_VALUES}"
         )
-    op = ops.BatchNorm(eps)
-    y = run(op, fused, input, weight, bias)
-    if count:
-        for running, batch, correction in (
-            (running_mean, op.mean, 1.0),
-            (running_var, op.var, count / (count - 1)),
-        ):
-            if running is not None and training:
-                effect(follow, running, getattr(batch, "array", batch), momentum, correction)
+    if given and running_mean is not None and running_var is not None:
+        op: Any = ops.BatchNormInference(eps)
+        mean, var = running_mean.detach(), running_var.detach()
+        if not update:
+            return run(op, fused, input, weight, bias, mean, var)
+        y = run(op, fused, input, weight, bias, mean.clone(), var.clone())  # they change below
+        axes = (0, *range(2, input.ndim))
+        batch_var, batch_mean = (s.array for s in var_mean(input.detach(), axes, correction=0))
+    else:
+        op = ops.BatchNorm(eps)
+        y = run(op, fused, input, weight, bias)
+        batch_mean, batch_var = (getattr(s, "array", s) for s in (op.mean, op.var))
+    if count and update:
+        bessel = count / (count - 1) if unbiased else 1.0
+        if running_mean is not None:
+            effect(follow, running_mean, batch_mean, momentum)
+        if running_var is not None:
+            effect(follow, running_var, batch_var, momentum, bessel)
     return y
+
+
+#: What to do where a channel has one value: its variance is 0, and y would be β.
+MORE_VALUES = (
+    "use a larger batch (drop_last=True in the DataLoader), model.eval(), or a norm that looks at "
+    "one sample, such as LayerNorm or GroupNorm."
+)
 
 
 def follow(
@@ -89,8 +112,7 @@ def follow(
     """Move a running estimate towards a batch's: (1 - momentum) running + momentum batch."""
     share = momentum() if callable(momentum) else momentum
     estimate = running.array
-    estimate *= 1 - share
-    estimate += (share * correction) * batch
+    ExponentialAverage(share=share).move(estimate, batch, correction)
     changed(estimate)
 
 
