@@ -16,6 +16,9 @@ OURS = {
     "InverseTimeLR",
     "InverseSqrtLR",
     "param_groups",
+    "zero_gamma_",
+    "fold",
+    "Folding",
 }
 
 

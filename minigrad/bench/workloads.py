@@ -262,7 +262,20 @@ def adam(torch: Any, wrap: Wrap = as_is) -> Work:
 
 def infer(torch: Any, wrap: Wrap = as_is) -> Work:
     """The cnn in eval mode under no_grad, batch 1."""
-    forward = wrap("forward", _cnn(torch).eval())
+    return _inference(torch, wrap, _cnn(torch).eval())
+
+
+def folded(torch: Any, wrap: Wrap = as_is) -> Work:
+    """The same with its BatchNorms folded into the convolutions."""
+    net = _cnn(torch).eval()
+    for i in (0, 4):
+        net[i] = torch.nn.utils.fuse_conv_bn_eval(net[i], net[i + 1])
+        net[i + 1] = torch.nn.Identity()
+    return _inference(torch, wrap, net)
+
+
+def _inference(torch: Any, wrap: Wrap, net: Any) -> Work:
+    forward = wrap("forward", net)
 
     def step(x: Any) -> Any:
         with torch.no_grad():
@@ -273,7 +286,10 @@ def infer(torch: Any, wrap: Wrap = as_is) -> Work:
 
 ROWS: dict[str, Row] = {
     f.__name__: f
-    for f in (ops, tinymlp, mlp, mlpbn, papermlp, cnn, resnet, conv, bn2d, ln, linear, adam, infer)
+    for f in (
+        *(ops, tinymlp, mlp, mlpbn, papermlp, cnn, resnet),
+        *(conv, bn2d, ln, linear, adam, infer, folded),
+    )
 }
 #: Series: a row of them has a size, as in ``chain:1000``.
 SERIES: dict[str, Row] = {f.__name__: f for f in (chain, batch, width)}

@@ -35,6 +35,7 @@ __all__ = [
     "uniform_",
     "xavier_normal_",
     "xavier_uniform_",
+    "zero_gamma_",
     "zeros_",
 ]
 
@@ -227,3 +228,29 @@ def _fan(tensor: Tensor, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}.")
     return _fans(tensor)[mode == "fan_out"]
+
+
+@_unrecorded
+def zero_gamma_(*norms: Any) -> None:
+    """γ = 0 in the last normalization of each residual block, so that the block begins as x + 0.
+
+    A deep residual network is then a shallow one at first: signals and gradients pass through the
+    short cuts. Each block comes in as its γ grows, which has a gradient from the first step on.
+
+    Args:
+        norms: normalization layers with a γ (``weight``), such as
+            ``(block.bn2 for block in blocks)``, unpacked.
+
+    Raises:
+        ValueError: a layer without γ (``affine=False``), or one that does not normalise.
+
+    Source: Goyal et al. (2017), "Accurate, large minibatch SGD", arXiv:1706.02677, section 5.1.
+    """
+    for norm in norms:
+        kind = type(norm).__name__
+        if "norm" not in kind.lower():
+            raise ValueError(f"zero_gamma_ takes normalization layers, got {kind}.")
+        if getattr(norm, "weight", None) is None:
+            raise ValueError(f"zero_gamma_ got a {kind} without gamma; build it with affine=True.")
+    for norm in norms:
+        zeros_(norm.weight)

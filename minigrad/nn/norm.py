@@ -143,7 +143,7 @@ class _BatchNorm(_Norm):
         if moves and self.num_batches_tracked is not None:
             effect(
                 _count, self.num_batches_tracked
-            )  # only now: a forward that failed counts nothing
+            )  # only now: what failed counts nothing
         return y
 
     def _normalize(self, input: Tensor, by_batch: bool, moves: bool) -> Tensor:

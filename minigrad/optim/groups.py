@@ -12,13 +12,17 @@ from minigrad.optim.optimizer import in_range
 NORMS = tuple(
     kind
     for name, kind in sorted(vars(nn).items())
-    if "Norm" in name and isinstance(kind, type) and issubclass(kind, Module)
+    if "norm" in name.lower() and isinstance(kind, type) and issubclass(kind, Module)
 )
 WORDS = ("norm", "bias", "embedding")
 
 
 def param_groups(
-    model: Module, weight_decay: float, no_decay: str | Iterable[str] = "norm,bias"
+    model: Module,
+    weight_decay: float,
+    no_decay: str | Iterable[str] = "norm,bias",
+    *,
+    lr: float | None = None,
 ) -> list[dict[str, Any]]:
     """The model's parameters in two groups for an optimizer: with weight decay, and without.
 
@@ -30,8 +34,10 @@ def param_groups(
     Args:
         model: whose parameters; each comes with its name, which the optimizer keeps.
         weight_decay: λ of the first group; the second has 0.
-        no_decay: what goes into the second group, words with commas: ``"norm"`` (the parameters of
-            normalization layers), ``"bias"`` (what is called so), ``"embedding"``.
+        no_decay: what goes into the second group, words with commas or a list of them: ``"norm"``
+            (the parameters of normalization layers), ``"bias"`` (what is called so),
+            ``"embedding"``.
+        lr: the learning rate of both; None: the optimizer's.
 
     Returns:
         Groups for any optimizer; one that would be empty is left out.
@@ -51,6 +57,8 @@ def param_groups(
             "the layers that the parameters belong to."
         )
     in_range({"weight_decay": weight_decay}, "weight_decay")
+    rate = {} if lr is None else {"lr": lr}
+    in_range(rate, *rate)
     words = _words(no_decay)
     spared = set()
     for module in model.modules():
@@ -66,7 +74,7 @@ def param_groups(
         {"params": [(n, p) for n, p in named if id(p) not in spared], "weight_decay": weight_decay},
         {"params": [(n, p) for n, p in named if id(p) in spared], "weight_decay": 0.0},
     ]
-    return [group for group in groups if group["params"]]
+    return [{**group, **rate} for group in groups if group["params"]]
 
 
 def _words(no_decay: Any) -> set[str]:

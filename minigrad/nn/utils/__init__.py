@@ -7,6 +7,7 @@ from minigrad.nn.utils.clip import (
     clip_grads_with_norm_,
     get_total_norm,
 )
+from minigrad.nn.utils.folding import Folding, fold
 from minigrad.nn.utils.fusion import (
     fuse_conv_bn_eval,
     fuse_conv_bn_weights,
@@ -16,9 +17,11 @@ from minigrad.nn.utils.fusion import (
 from minigrad.nn.utils.vector import parameters_to_vector, vector_to_parameters
 
 __all__ = [
+    "Folding",
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "fold",
     "fuse_conv_bn_eval",
     "fuse_conv_bn_weights",
     "fuse_linear_bn_eval",
