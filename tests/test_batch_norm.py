@@ -140,6 +140,20 @@ def test_switches_survive_copies_and_files(tmp_path):
         assert not twin.weight.requires_grad
 
 
+def test_update_bn_leaves_what_is_frozen():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3), nn.BatchNorm1d(3))
+    model(mg.randn(8, 3) + 1)
+    model[1].freeze()
+    model[2].freeze(updates=False)
+    before = state(model)
+    mg.optim.swa_utils.update_bn([mg.randn(8, 3), mg.randn(8, 3)], model)
+    after = state(model)
+    for key, value in before.items():
+        stays = key.startswith("1") or key.endswith(("weight", "bias", "tracked"))
+        assert np.array_equal(value, after[key]) == stays or key.endswith("tracked"), key
+    assert (model[1].normalize_by, model[2].normalize_by) == ("running", "running")
+
+
 def test_frozen_takes_a_batch_of_one():
     bn = nn.BatchNorm1d(3).freeze().train()
     assert bn(mg.randn(1, 3)).shape == (1, 3)

@@ -19,6 +19,8 @@ OURS = {
     "zero_gamma_",
     "fold",
     "Folding",
+    "InferenceStatistics",
+    "inference_statistics",
 }
 
 

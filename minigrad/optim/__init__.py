@@ -6,6 +6,7 @@ from minigrad.optim.adagrad import Adagrad
 from minigrad.optim.adam import Adam, AdamW
 from minigrad.optim.adamax import Adamax
 from minigrad.optim.groups import param_groups
+from minigrad.optim.inference_statistics import InferenceStatistics, inference_statistics
 from minigrad.optim.momentum import Momentum
 from minigrad.optim.nadam import NAdam
 from minigrad.optim.optimizer import Optimizer
@@ -20,11 +21,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "InferenceStatistics",
     "Momentum",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "inference_statistics",
     "lr_scheduler",
     "param_groups",
     "swa_utils",

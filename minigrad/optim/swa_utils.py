@@ -146,7 +146,9 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
 
     For a model whose weights were averaged or otherwise changed. The model runs in train mode,
     without gradients; afterwards every module is in the mode it was in, with the momentum it had.
-    A model without running statistics is not run at all.
+    A model without running statistics is not run at all, and what ``freeze()`` holds still stays
+    so. ``optim.inference_statistics`` compares
+    this way with others.
 
     Args:
         loader: batches; of a tuple or list the first is the input.
@@ -161,18 +163,18 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         them, and reset statistics after an error or an empty loader; here an error leaves the
         statistics as they were.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.update_running]
     if not any(m.track_running_stats for m in norms):
         return
     modes = [(m, m.training) for m in model.modules()]
-    momenta = [m.momentum for m in norms]
+    before_it = [(m.momentum, m.normalize_by) for m in norms]
     before = [(b, b.detach().clone()) for m in norms for b in m.buffers()]
     seen = 0
     try:
         model.train()
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # the cumulative average
+            norm.momentum, norm.normalize_by = None, "mode"  # the cumulative average
         with set_recording(False):
             for batch in loader:
                 x = batch[0] if isinstance(batch, list | tuple) else batch
@@ -189,8 +191,8 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
                 buffer.copy_(value)
         raise
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, (momentum, normalize_by) in zip(norms, before_it, strict=True):
+            norm.momentum, norm.normalize_by = momentum, normalize_by
         for module, mode in modes:
             module.training = mode
 
