@@ -231,7 +231,7 @@ class Replay:
     def _build(self, guards: list[Guard]) -> None:
         """The program and its guards, as Python functions."""
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        self.source, scope = source(self.program, self.results, name)
+        self.source, scope = source(self.program, self.results, name, fuse=numpy.numba)
         self._replay = _built(self.source, scope)["replay"]
         scope, lines = {}, ["def broken():"]
         for i, (condition, holder, value, what) in enumerate(guards):

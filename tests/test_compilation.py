@@ -536,3 +536,109 @@ def test_a_compiled_function_keeps_its_name_and_is_not_copied_state():
 
     assert step.__name__ == "step" and step.__doc__ == "Doc."
     assert copy.copy(step).function is step.function
+
+
+# ---- chains of elementwise calls (backends/fusion.py) --------------------------------------------
+
+
+@pytest.fixture
+def _with_numba():
+    pytest.importorskip("numba")
+    before = mg.backends.numpy.numba
+    mg.backends.numpy.use_numba(True)
+    yield
+    mg.backends.numpy.use_numba(before)
+
+
+def exposed(x, y):
+    """A value that others read between two chains, and after them."""
+    for _ in range(5):
+        x = x * y + 1
+    total, turned = x.sum(), x.T
+    for _ in range(5):
+        x = x / 2 - y
+    return x, total, turned
+
+
+def in_place(x, y):
+    """Changes in place of what only the chain sees, and of what others have seen."""
+    a = x * 2
+    for _ in range(6):
+        a += y
+        a *= 0.5
+    view = a.reshape(-1)
+    for _ in range(6):
+        a -= y
+    return a, view, a.sum()
+
+
+def two_shapes(x, y):
+    """Chains of different shapes that read one another; operands of one element."""
+    small = x.sum(dim=1)
+    for _ in range(6):
+        x = -((x + 1) * y).abs()
+    for _ in range(6):
+        small = (small * 0.5 - 3).square().sqrt()
+    one = small.mean()
+    for _ in range(5):
+        x = x * one + small.mean()
+    return x, small
+
+
+def order(x, y):
+    """Many values alive at once, read in another order than they were made."""
+    values = [x]
+    for i in range(12):
+        values.append(values[-1] * y + i)
+    for v in reversed(values):
+        x = x - v
+    return x, values[3]
+
+
+@pytest.mark.usefixtures("_with_numba")
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+@pytest.mark.parametrize("function", [exposed, in_place, two_shapes, order])
+def test_a_fused_chain_has_the_bits_of_its_parts(function, dtype):
+    mg.manual_seed(0)
+    step = mg.compile(lambda x, y: [t.clone() for t in function(x, y)])
+    for _ in range(4):
+        x, y = mg.randn(3, 5, dtype=dtype), mg.rand(3, 5, dtype=dtype)
+        before = x.clone()
+        for found, expected in zip(step(x, y), function(x, y), strict=True):
+            np.testing.assert_array_equal(found.array, expected.array, strict=True)
+        np.testing.assert_array_equal(x.array, before.array)
+    assert ("run_chain" in step.source) == (function is not in_place)
+
+
+@pytest.mark.usefixtures("_with_numba")
+def test_a_chain_in_train_mode_has_the_gradients_of_its_parts():
+    w = mg.rand(4, 4, requires_grad=True)
+
+    def loss(x):
+        y = x
+        for _ in range(20):
+            y = y * w + x
+        return y.sum()
+
+    @mg.compile
+    def step(x):
+        loss(x).backward()
+
+    for _ in range(4):
+        x, w.grad = mg.rand(4, 4), None
+        step(x)
+        found, w.grad = w.grad, None
+        loss(x).backward()
+        np.testing.assert_array_equal(found.array, w.grad.array)
+    assert step.source.count("run_chain") == 2
+
+
+def test_without_numba_nothing_is_fused():
+    before = mg.backends.numpy.numba
+    mg.backends.numpy.use_numba(False)
+    try:
+        step = mg.compile(lambda x: exposed(x, x)[0])
+        step(mg.ones(3, 3))
+        assert "run_chain" not in step.source
+    finally:
+        mg.backends.numpy.use_numba(before)

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.shapes import prod
+
 Array = Any
 
 #: The program that is being captured, in the one thread that does so.
@@ -37,14 +39,35 @@ class Call:
         self.results = results  #: Ref, None, or a tuple of them
         self.pure = pure  #: whether it may be left out where nobody uses a result
 
+    @property
+    def reads(self) -> list[Ref]:
+        """The arrays among its arguments."""
+        return refs((self.args, self.kwargs))
+
+    @property
+    def writes(self) -> list[Ref]:
+        """The arrays it gave."""
+        return refs(self.results)
+
 
 class Ref:
     """A place for an array: an argument, a constant, what a call gave; or an argument's tensor."""
 
-    __slots__ = ("kind", "number")
+    __slots__ = ("dtype", "flat", "kind", "number", "shape")
 
-    def __init__(self, kind: str, number: int) -> None:
+    def __init__(self, kind: str, number: int, array: Array = None) -> None:
         self.kind, self.number = kind, number
+        self.shape: tuple[int, ...] = ()
+        self.dtype: Any = None
+        self.flat = False  #: whether its memory is in the order of its axes
+        if array is not None:
+            self.shape, self.dtype = array.shape, array.dtype
+            self.flat = array.flags.c_contiguous
+
+    @property
+    def size(self) -> int:
+        """How many numbers the array has."""
+        return prod(self.shape)
 
     @property
     def name(self) -> str:
@@ -102,7 +125,7 @@ class Program:
 
     def argument(self, tensor: Any) -> None:
         """The next argument of the program: the array of ``tensor``."""
-        ref = Ref("x", len(self.arguments))
+        ref = Ref("x", len(self.arguments), tensor.array)
         self.arguments.append(ref)
         self.given.append(tensor)
         self._captured(tensor.array, ref)
@@ -120,7 +143,7 @@ class Program:
 
     def _constant(self, array: Array) -> Captured:
         self.constants.append(array)
-        return self._captured(array, Ref("c", len(self.constants) - 1))
+        return self._captured(array, Ref("c", len(self.constants) - 1, array))
 
     def _captured(self, array: Array, ref: Ref) -> Captured:
         made: Captured = array.view(Captured)
@@ -193,8 +216,12 @@ class Program:
                 np.may_share_memory(result, plain(a)) for a in given.values()
             ):
                 return self._constant(result)
+        return self._captured(result, self.new_ref(result))
+
+    def new_ref(self, array: Array = None) -> Ref:
+        """A place for what a call gives."""
         self._numbers += 1
-        return self._captured(result, Ref("v", self._numbers - 1))
+        return Ref("v", self._numbers - 1, array)
 
     def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run what changes more than arrays, and note that it is to be run each time."""
@@ -356,6 +383,19 @@ def _result_refs(out: Any) -> Any:
     if isinstance(out, tuple | list):
         return tuple(_result_refs(o) for o in out)
     return out.ref if isinstance(out, Captured) else None
+
+
+def refs(x: Any) -> list[Ref]:
+    """The places in nested tuples, lists, dicts and slices."""
+    if isinstance(x, Ref):
+        return [x]
+    if isinstance(x, tuple | list):
+        return [r for e in x for r in refs(e)]
+    if isinstance(x, dict):
+        return [r for e in x.values() for r in refs(e)]
+    if isinstance(x, slice):
+        return refs((x.start, x.stop, x.step))
+    return []
 
 
 def _place(array: Array) -> tuple[Any, ...]:

@@ -7,32 +7,38 @@ from collections.abc import Iterable
 from typing import Any
 
 from minigrad.backends.capture import Call, Program, Ref
+from minigrad.backends.fusion import fused
 
 
-def source(program: Program, results: Iterable[Ref], name: str) -> tuple[str, dict[str, Any]]:
+def source(
+    program: Program, results: Iterable[Ref], name: str, fuse: bool
+) -> tuple[str, dict[str, Any]]:
     """The text of ``def replay(t0, ...)``, which takes tensors, and the names it needs.
 
     Calls without an effect whose results nobody uses are left out. Values: ``x`` arguments, ``c``
     arrays from outside (parameters, constants), ``v`` what a call gave, ``k`` other objects.
+
+    Args:
+        fuse: make a chain of elementwise calls one.
     """
     results = list(results)
     calls = _needed(program.calls, results)
+    if fuse:
+        calls = fused(program, calls, results)
     scope = _Scope(program)
     last = _last_uses(calls, results)
-    given = [f"t{i}" for i in range(len(program.arguments))]
-    lines = [f"def replay({', '.join(given)}):", f'    """{name}: {len(calls)} calls."""']
-    used = set(_refs([call.args for call in calls] + [call.kwargs for call in calls]))
-    used.update(results)
+    tensors = [f"t{i}" for i in range(len(program.arguments))]
+    lines = [f"def replay({', '.join(tensors)}):", f'    """{name}: {len(calls)} calls."""']
+    used = {*results, *(ref for call in calls for ref in call.reads)}
     lines += [f"    {r.name} = t{r.number}.array" for r in program.arguments if r in used]
-    made: set[Ref] = set()
     for i, call in enumerate(calls):
-        new = [ref for ref in _refs(call.results) if ref.kind == "v" and ref not in made]
-        made.update(new)
+        given = set(call.reads)  # what is changed in place has its name
+        new = [ref for ref in call.writes if ref.kind == "v" and ref not in given]
         wanted = [ref for ref in new if last.get(ref, i) > i]
         value = f"{scope.function(call.function)}({scope.arguments(call)})"
         target = f"{_target(call.results, set(wanted))} = " if wanted else ""
         lines.append(f"    {target}{value}")
-        dead = sorted({r.name for r in _refs((call.args, call.kwargs)) if last.get(r) == i})
+        dead = sorted({r.name for r in call.reads if last.get(r) == i})
         if dead:
             lines.append(f"    del {', '.join(dead)}")
     lines.append(f"    return ({''.join(f'{ref.name}, ' for ref in results)})")
@@ -44,8 +50,9 @@ def _needed(calls: list[Call], results: list[Ref]) -> list[Call]:
     used = set(results)
     kept = []
     for call in reversed(calls):
-        if not call.pure or not used.isdisjoint(_refs(call.results)):
-            used.update(_refs((call.args, call.kwargs)))
+        made = set(call.writes).difference(call.reads)
+        if not call.pure or not used.isdisjoint(made):
+            used.update(call.reads)
             kept.append(call)
     return kept[::-1]
 
@@ -54,24 +61,11 @@ def _last_uses(calls: list[Call], results: list[Ref]) -> dict[Ref, int]:
     """The number of the last call that reads each value; results are read by the caller."""
     last: dict[Ref, int] = {}
     for i, call in enumerate(calls):
-        for ref in _refs((call.args, call.kwargs)):
+        for ref in call.reads:
             if ref.kind in "xv":
                 last[ref] = i
     last.update((ref, len(calls)) for ref in results)
     return last
-
-
-def _refs(x: Any) -> list[Ref]:
-    """The places in nested tuples, lists, dicts and slices."""
-    if isinstance(x, Ref):
-        return [x]
-    if isinstance(x, tuple | list):
-        return [r for e in x for r in _refs(e)]
-    if isinstance(x, dict):
-        return [r for e in x.values() for r in _refs(e)]
-    if isinstance(x, slice):
-        return _refs((x.start, x.stop, x.step))
-    return []
 
 
 def _target(x: Any, wanted: set[Ref]) -> str:

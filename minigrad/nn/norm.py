@@ -141,9 +141,7 @@ class _BatchNorm(_Norm):
             )
         y = self._normalize(input, by_batch, moves)
         if moves and self.num_batches_tracked is not None:
-            effect(
-                _count, self.num_batches_tracked
-            )  # only now: what failed counts nothing
+            effect(_count, self.num_batches_tracked)  # only now: what failed counts nothing
         return y
 
     def _normalize(self, input: Tensor, by_batch: bool, moves: bool) -> Tensor:

@@ -26,8 +26,9 @@ class Kernel:
     and says so; later ones, in other processes too, load the code in milliseconds.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], exact: bool = False) -> None:
         self.function = function
+        self.fastmath: Any = False if exact else _FASTMATH
         self.ready: Any = None
         self.__doc__, self.__name__ = function.__doc__, function.__name__
 
@@ -55,7 +56,7 @@ class Kernel:
         for name in self.function.__code__.co_names:
             if isinstance(scope.get(name), Kernel):  # one that this one calls
                 scope[name] = scope[name].jitted()
-        return numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")(
+        return numba.njit(cache=True, nogil=True, fastmath=self.fastmath, error_model="numpy")(
             self.function
         )
 
@@ -63,6 +64,11 @@ class Kernel:
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile ``function`` on its first call."""
     return Kernel(function)
+
+
+def exact_kernel(function: Callable[..., Any]) -> Any:
+    """The same, every operation rounded for itself and in the order written."""
+    return Kernel(function, exact=True)
 
 
 def plain(x: Any) -> Any:

@@ -90,7 +90,11 @@ def adam_step(p: Array, g: Array, m: Array, v: Array, v_max: Array, numbers: Arr
 class Updates(reference.Updates):
     """SGD, momentum, RMSprop and Adam; the rest as in the reference."""
 
-    compiles: Callable[[Array], bool]
+    numba: bool
+
+    def _compiles(self, param: Array) -> bool:
+        """From a few numbers on: NumPy takes ten calls and more, 20 us."""
+        return self.numba and param.size >= _FEW and param.dtype.char in "fd"
 
     def sgd_update(
         self,
@@ -104,7 +108,7 @@ class Updates(reference.Updates):
         first: bool,
         weight_decay: float = 0.0,
     ) -> None:
-        if not (self.compiles(param) and alike(param, grad, velocity)):
+        if not (self._compiles(param) and alike(param, grad, velocity)):
             super().sgd_update(
                 param, grad, velocity, lr, momentum, dampening, nesterov, first, weight_decay
             )
@@ -123,7 +127,7 @@ class Updates(reference.Updates):
         correction: float,
         weight_decay: float = 0.0,
     ) -> None:
-        if not (self.compiles(param) and alike(param, grad, velocity)):
+        if not (self._compiles(param) and alike(param, grad, velocity)):
             super().momentum_update(
                 param, grad, velocity, lr, momentum, form, correction, weight_decay
             )
@@ -146,7 +150,7 @@ class Updates(reference.Updates):
         weight_decay: float = 0.0,
         eps_inside: bool = False,
     ) -> None:
-        if not (self.compiles(param) and alike(param, grad, square, average, velocity)):
+        if not (self._compiles(param) and alike(param, grad, square, average, velocity)):
             super().rmsprop_update(
                 param,
                 grad,
@@ -179,7 +183,7 @@ class Updates(reference.Updates):
         weight_decay: float = 0.0,
         decoupled: bool = False,
     ) -> None:
-        if not (self.compiles(param) and alike(param, grad, m, v, v_max)):
+        if not (self._compiles(param) and alike(param, grad, m, v, v_max)):
             super().adam_update(
                 param, grad, m, v, v_max, lr, beta1, beta2, eps, t, weight_decay, decoupled
             )
@@ -191,6 +195,9 @@ class Updates(reference.Updates):
             param.dtype, rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2
         )
         _run(adam_step, (numbers,), param, grad, m, v, v_max)
+
+
+_FEW = 8
 
 
 @lru_cache(64)  # the same for every parameter of a group: 2 us each
