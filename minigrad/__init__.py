@@ -1,6 +1,9 @@
 """minigrad: a small tensor and autograd engine to learn from, to train with, and to look into."""
 
-from minigrad import autograd, backends, data, nn, ops, optim, viz
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from minigrad import autograd, backends, data, nn, ops, optim
 from minigrad.autograd import (
     enable_grad,
     grad,
@@ -253,6 +256,17 @@ from minigrad.serialization import load, save
 from minigrad.tensor import Tensor
 
 __version__ = "0.1.0"
+
+if _TYPE_CHECKING:
+    from minigrad import viz
+else:
+
+    def __getattr__(name: str) -> object:
+        """``minigrad.viz`` is imported when it is first asked for: a third of all that is."""
+        if name == "viz":
+            return _import_module("minigrad.viz")
+        raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
 
 __all__ = [
     "CheckpointError",

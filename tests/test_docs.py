@@ -50,7 +50,15 @@ def test_links_between_the_documents_hold():
 
 
 def test_importing_takes_in_nothing_large():
-    heavy = ("matplotlib", "torch", "numba", "cupy", "scipy", "pygraphviz")
+    heavy = ("matplotlib", "torch", "numba", "cupy", "scipy", "pygraphviz", "graphviz")
+    heavy += ("minigrad.viz", "numpy.random", "tqdm", "threadpoolctl")
     code = f"import minigrad, sys; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pictures_are_imported_when_they_are_asked_for():
+    code = "import minigrad; print(minigrad.viz.graph.__name__); minigrad.nonsense"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "graph"
+    assert "AttributeError: module 'minigrad' has no attribute 'nonsense'" in done.stderr
