@@ -4,15 +4,18 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import minigrad as mg
 from minigrad.bench import rounds
+from minigrad.bench.rounds import environment
 from minigrad.bench.workloads import ROWS, SERIES, build, load
 from minigrad.cli import main
 from tests.benchmarks import report
+from tests.benchmarks.memory import peak
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -142,6 +145,13 @@ def test_markdown_goes_between_the_markers(tmp_path):
         assert "| mlp | 1.0 | 2.0 |" in text
         assert "beyond NumPy: 0.100 s" in text
         assert text.count("- a machine") == 1
+
+
+@pytest.mark.parametrize(("row", "pytorch"), [("mlpbn", 5.1), ("cnn", 30.6), ("resnet", 23.2)])
+def test_a_step_takes_no_more_memory_than_pytorch(row, pytorch):
+    """Its peak in MiB, as tests/benchmarks/memory.py finds it for PyTorch 2.13."""
+    used = peak("allocated", "fast" if find_spec("numba") else "numpy", 2, row, environment(2))
+    assert used <= pytorch * 2**20
 
 
 @pytest.mark.parametrize(

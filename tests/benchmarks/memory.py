@@ -21,7 +21,6 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 
-from tests.benchmarks.worker import FRAMEWORKS, Work
 
 WARM_UP = 3
 
@@ -39,14 +38,14 @@ def peak(
     return json.loads(done.stdout)
 
 
-def warm(work: Work) -> None:
+def warm(work) -> None:
     for _ in range(WARM_UP):
         work.run()
     work.forget()
     gc.collect()
 
 
-def traced(work: Work, prepare: Callable[[], None]) -> int:
+def traced(work, prepare: Callable[[], None]) -> int:
     tracemalloc.start()
     warm(work)
     start, _ = tracemalloc.get_traced_memory()
@@ -57,7 +56,7 @@ def traced(work: Work, prepare: Callable[[], None]) -> int:
     return tracemalloc.get_traced_memory()[1] - start
 
 
-def profiled(work: Work) -> int:
+def profiled(work) -> int:
     from torch.profiler import ProfilerActivity, profile
 
     warm(work)
@@ -77,7 +76,7 @@ def status(name: str) -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
 
-def resident(work: Work, prepare: Callable[[], None]) -> int:
+def resident(work, prepare: Callable[[], None]) -> int:
     warm(work)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
     trim(0)
@@ -92,6 +91,8 @@ def resident(work: Work, prepare: Callable[[], None]) -> int:
 
 
 def main() -> None:
+    from tests.benchmarks.worker import FRAMEWORKS
+
     kind, framework, threads, row = sys.argv[1:]
     eager = "fast" if framework == "captured" else framework
     builder, _ = FRAMEWORKS[eager](int(threads))

@@ -295,22 +295,24 @@ class Convolution(numpy.Convolution):
         channels, outputs = geometry.channels, geometry.outputs
         pixels, grad = plain(channels_last(x)), plain(grad)
         tiling = Tiling(geometry, max(channels, outputs))
+        back = G.T.astype(x.dtype)
         sums: dict[int, Any] = {}
 
         def job(start: int, stop: int) -> None:
             tiles, slopes = (tiling.empty(c, x.dtype) for c in (channels, outputs))
-            total = np.zeros((36, channels, outputs))  # float64, as in cpu/convolution.py
             product = np.empty((36, channels, outputs), x.dtype)
+            # of 9 numbers each, not 36; float64, as in cpu/convolution.py
+            total = np.zeros((3, 3, channels * outputs))
             for images, count in tiling.blocks(start, stop):
                 tiles_of_images(
                     pixels[images], tiling.top, tiling.left, tiles, tiling.high, tiling.wide
                 )
                 tiles_of_gradients(grad[images], slopes, tiling.high, tiling.wide)
                 np.matmul(tiles[:, :count].transpose(0, 2, 1), slopes[:, :count], out=product)
-                total += product
+                half = back @ product.reshape(6, -1)
+                total += back @ half.reshape(3, 6, -1)  # G^T product G
             sums[start] = total
 
         share(job, len(x), grad.size * channels * 4, tiling.block)
-        total = sum(sums[start] for start in sorted(sums)).reshape(6, 6, -1)
-        dkernel = (G.T @ (G.T @ total).reshape(6, -1)).astype(x.dtype)  # G^T total G
+        dkernel = sum(sums[start] for start in sorted(sums)).astype(x.dtype)
         return dkernel.reshape(3, 3, channels, outputs)

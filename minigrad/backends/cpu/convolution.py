@@ -175,11 +175,11 @@ class Convolution(reference.Convolution):
         dx, dweight = [], []
         for i, o in _groups(groups, x, weight):
             g = _geometry(x[:, i], weight[o], stride, padding, dilation)
-            if needs[0]:
-                dx.append(self._dx(grad[..., o], weight[o], g))
-            if needs[1]:
+            if needs[1]:  # first: it needs more room besides, and dx is large
                 dkernel = self._dkernel(grad[..., o], x[:, i], g)
                 dweight.append(np.ascontiguousarray(dkernel.transpose(3, 2, 0, 1)))
+            if needs[0]:
+                dx.append(self._dx(grad[..., o], weight[o], g))
         return (
             channels_first(_joined(dx, axis=3)) if needs[0] else None,
             _joined(dweight, axis=0) if needs[1] else None,
