@@ -19,6 +19,10 @@ OURS = {
     "zero_gamma_",
     "fold",
     "Folding",
+    "BatchRenorm1d",
+    "BatchRenorm2d",
+    "Ramp",
+    "batch_renorm",
     "InferenceStatistics",
     "inference_statistics",
 }

@@ -96,6 +96,7 @@ from minigrad.nn.pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from minigrad.nn.renorm import BatchRenorm1d, BatchRenorm2d, Ramp
 from minigrad.nn.resize import (
     PixelShuffle,
     PixelUnshuffle,
@@ -126,6 +127,8 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm1d",
+    "BatchRenorm2d",
     "Bilinear",
     "Buffer",
     "CircularPad1d",
@@ -193,6 +196,7 @@ __all__ = [
     "RNNBase",
     "RNNCell",
     "RNNCellBase",
+    "Ramp",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",

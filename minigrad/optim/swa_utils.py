@@ -174,7 +174,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         model.train()
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum, norm.normalize_by = None, "mode"  # the cumulative average
+            norm.momentum, norm.normalize_by = None, "batch"  # the cumulative average
         with set_recording(False):
             for batch in loader:
                 x = batch[0] if isinstance(batch, list | tuple) else batch

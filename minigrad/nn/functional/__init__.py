@@ -62,6 +62,7 @@ from minigrad.nn.functional.loss import (
 )
 from minigrad.nn.functional.norm import (
     batch_norm,
+    batch_renorm,
     group_norm,
     instance_norm,
     layer_norm,
@@ -90,6 +91,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "batch_renorm",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",

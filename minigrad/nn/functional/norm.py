@@ -9,13 +9,13 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.averages import ExponentialAverage
+from minigrad.backends import backend_of
 from minigrad.backends.capture import effect
 from minigrad.engine import changed
 from minigrad.errors import DtypeError, ShapeError
-from minigrad.functions import var_mean
 from minigrad.nn.functional.fused import run
 from minigrad.shapes import Shape, prod
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, wrap
 
 
 def batch_norm(
@@ -68,28 +68,19 @@ def batch_norm(
         weight=weight,
         bias=bias,
     )
-    given = not training and running_mean is not None and running_var is not None
     if not training and (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm needs running_mean and running_var, or neither.")
     update = training if update is None else update
-    count = prod(input.shape) // max(channels, 1)
-    if count == 1 and (update or not given):
-        raise ValueError(
-            f"batch_norm needs more than one value per channel in train mode, got {input.shape}; "
-            f"{MORE_VALUES}"
-        )
-    if given and running_mean is not None and running_var is not None:
+    if training or running_mean is None or running_var is None:
+        y, batch_mean, batch_var = _by_batch(input, weight, bias, eps, fused)
+    else:
         op: Any = ops.BatchNormInference(eps)
         mean, var = running_mean.detach(), running_var.detach()
         if not update:
             return run(op, fused, input, weight, bias, mean, var)
-        y = run(op, fused, input, weight, bias, mean.clone(), var.clone())  # they change below
-        axes = (0, *range(2, input.ndim))
-        batch_var, batch_mean = (s.array for s in var_mean(input.detach(), axes, correction=0))
-    else:
-        op = ops.BatchNorm(eps)
-        y = run(op, fused, input, weight, bias)
-        batch_mean, batch_var = (getattr(s, "array", s) for s in (op.mean, op.var))
+        _, batch_mean, batch_var = _by_batch(input.detach(), None, None, eps, True)
+        y = run(op, fused, input, weight, bias, mean.clone(), var.clone())  # they move below
+    count = prod(input.shape) // max(channels, 1)
     if count and update:
         bessel = count / (count - 1) if unbiased else 1.0
         if running_mean is not None:
@@ -97,6 +88,109 @@ def batch_norm(
         if running_var is not None:
             effect(follow, running_var, batch_var, momentum, bessel)
     return y
+
+
+def batch_renorm(
+    input: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | Callable[[], float] = 0.01,
+    eps: float = 1e-5,
+    *,
+    rmax: float | Tensor = 3.0,
+    dmax: float | Tensor = 5.0,
+    fused: bool = True,
+    unbiased: bool = False,
+    update: bool | None = None,
+) -> Tensor:
+    """y = γ (r (x - μ) / √(σ² + ε) + d) + β for each channel, with μ and σ² of the batch.
+
+    r and d lead from the batch's statistics to the running ones, and are constants to the gradient:
+
+        r = clip(√(σ² + ε) / √(running_var + ε), 1 / rmax, rmax)
+        d = clip((μ - running_mean) / √(running_var + ε), -dmax, dmax)
+
+    Where neither is clipped, y is what inference gives, γ (x - running_mean) / √(running_var + ε)
+    + β, but the gradient flows through μ and σ² as in batch normalization. With rmax = 1 and
+    dmax = 0 it is batch normalization. The estimates move afterwards, as in ``batch_norm``;
+    without ``training`` they normalise.
+
+    Shapes: input (N, C, ...), everything else (C,).
+    Args:
+        momentum, fused, update: as in ``batch_norm``; the paper's weight of the new batch is 0.01.
+        rmax, dmax: how far r and d may go, at least 1 and 0; numbers, or tensors of one.
+        unbiased: whether the running variance follows m / (m - 1) σ². Not by default: for r to be 1
+            on average, it must estimate the σ² that normalises.
+    Raises:
+        ValueError: rmax below 1 or dmax below 0; one value per channel while training.
+    Source: Ioffe (2017), "Batch renormalization", arXiv:1702.03275, algorithm 1.
+    Differs: the paper averages the standard deviation; here, as everywhere, the variance is
+        averaged, so that the estimates are those of a BatchNorm. The mean of deviations is at most
+        the root of the mean variance.
+    """
+    for name, bound, least in (("rmax", rmax, 1), ("dmax", dmax, 0)):
+        if not isinstance(bound, Tensor) and not bound >= least:
+            raise ValueError(f"batch_renorm needs {name} of at least {least}, got {bound}.")
+    if not training:
+        return batch_norm(
+            input,
+            running_mean,
+            running_var,
+            weight,
+            bias,
+            False,
+            momentum,
+            eps,
+            fused=fused,
+            unbiased=unbiased,
+            update=update,
+        )
+    if input.ndim < 2:
+        raise ShapeError(f"batch_renorm expects (N, C, ...), got {input.shape}.")
+    channels = input.shape[1]
+    _check_vectors(
+        "batch_renorm",
+        input,
+        (channels,),
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        bias=bias,
+    )
+    x_hat, mean, var = _by_batch(input, None, None, eps, fused)
+    xp, bounds = backend_of(mean), [getattr(b, "array", b) for b in (rmax, dmax)]
+    sigma = xp.sqrt(running_var.array + eps)
+    r = xp.minimum(xp.maximum(xp.sqrt(var + eps) / sigma, 1 / bounds[0]), bounds[0])
+    d = xp.minimum(xp.maximum((mean - running_mean.array) / sigma, -bounds[1]), bounds[1])
+    scale, shift = (wrap(xp.astype(s, input.dtype)) for s in (r, d))  # constants
+    if update or update is None:
+        count = prod(input.shape) // channels
+        follow(running_mean, mean, momentum)
+        follow(running_var, var, momentum, count / (count - 1) if unbiased else 1.0)
+    if weight is not None:
+        scale, shift = scale * weight, shift * weight
+    if bias is not None:
+        shift = shift + bias
+    wide = (1, -1) + (1,) * (input.ndim - 2)
+    scale, shift = (s.reshape(wide).to(x_hat.dtype) for s in (scale, shift))
+    return x_hat * scale + shift
+
+
+def _by_batch(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, fused: bool
+) -> tuple[Tensor, Any, Any]:
+    """The input normalized by its own statistics; their arrays, the variance biased."""
+    if prod(input.shape) == input.shape[1] > 0:
+        raise ValueError(
+            f"batch_norm needs more than one value per channel in train mode, got {input.shape}; "
+            f"{MORE_VALUES}"
+        )
+    op = ops.BatchNorm(eps)
+    y = run(op, fused, input, weight, bias)
+    return y, getattr(op.mean, "array", op.mean), getattr(op.var, "array", op.var)
 
 
 #: What to do where a channel has one value: its variance is 0, and y would be β.
