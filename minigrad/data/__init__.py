@@ -7,7 +7,8 @@ from minigrad.data.idx import read_idx
 from minigrad.data.loader import DataLoader, default_collate
 from minigrad.data.mnist import MNIST, load_mnist
 from minigrad.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
-from minigrad.data.transforms import Compose, Normalize, Standardize, Transform
+from minigrad.data.transforms import Compose, MinMax, Normalize, Standardize, Transform
+from minigrad.data.whitening import PCAWhitening, ZCAWhitening
 
 __all__ = [
     "MNIST",
@@ -16,7 +17,9 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "MinMax",
     "Normalize",
+    "PCAWhitening",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
@@ -24,6 +27,7 @@ __all__ = [
     "Subset",
     "TensorDataset",
     "Transform",
+    "ZCAWhitening",
     "default_collate",
     "load_cifar10",
     "load_digits",

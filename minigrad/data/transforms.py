@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from minigrad.creation import as_tensor
 from minigrad.data.dataset import Dataset, TensorDataset, tensors_of
@@ -101,11 +101,76 @@ def as_channels(values: Any, name: str) -> Tensor:
     return tensor.reshape(()) if tensor.numel() == 1 else tensor.reshape(-1, 1, 1)
 
 
-class Standardize(Transform):
+class Fitted(Transform):
+    """Base class of the transforms that are fitted on the training set, then used for every set.
+
+    Statistics of the test set would tell the model about data it must not know. A subclass sets
+    what it fits in ``_fit``, ``expected`` (the shape of a sample) among it.
+    """
+
+    per: str = "feature"
+    expected: tuple[int, ...]
+
+    def fit(self, train: Tensor | Dataset[Any]) -> Self:
+        """Take the statistics of a tensor of samples, or of a data set's first tensor."""
+        name = type(self).__name__
+        x = train if isinstance(train, Tensor) else tensors_of(train, f"{name}.fit()")[0]
+        least = 2 if self.per == "channel" else 1
+        if x.ndim < least or not x.numel():
+            samples = "(N, C, ...)" if self.per == "channel" else "(N, ...)"
+            raise ShapeError(
+                f"{self._label()} is fitted on samples {samples}, at least one, got shape "
+                f"{x.shape}."
+            )
+        self._fit(x.detach(), x.dtype if x.is_floating_point() else get_default_dtype())
+        return self
+
+    def _fit(self, x: Tensor, dtype: Any) -> None:
+        raise NotImplementedError(f"{type(self).__name__} needs a method _fit(self, x, dtype).")
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """The x that gives ``y``."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse.")
+
+    def _label(self) -> str:
+        return f"{type(self).__name__}(per={self.per!r})"
+
+    def _axes(self, x: Tensor) -> tuple[int, ...]:
+        """The axes of (N, ...) that the statistics are over."""
+        return tuple(i for i in range(x.ndim) if i == 0 or (self.per == "channel" and i != 1))
+
+    def _check(self, x: Tensor, what: str = "mean") -> None:
+        """Raise unless fitted, and ``x`` is a sample such as those, or a batch of them."""
+        if not hasattr(self, "expected"):
+            raise RuntimeError(
+                f"{type(self).__name__} knows no {what} yet; call .fit(train) first."
+            )
+        fitted = self.expected
+        sample = x.shape if x.ndim == len(fitted) else x.shape[1:]
+        compared = 1 if self.per == "channel" else len(fitted)
+        if len(sample) != len(fitted) or sample[:compared] != fitted[:compared]:
+            raise ShapeError(
+                f"{self._label()} with a {what} of shape {fitted} expects such a sample, or a "
+                f"batch of them, got {x.shape}."
+            )
+
+
+def check_per(per: str) -> None:
+    """Raise for an unknown ``per``."""
+    if per not in ("feature", "channel"):
+        raise ValueError(f'per must be "feature" or "channel", got {per!r}.')
+
+
+def parts(x: Tensor) -> tuple[Tensor, ...]:
+    """The samples in pieces: a copy of the whole set in float64 would be large."""
+    return x.split(1024)
+
+
+class Standardize(Fitted):
     """y = (x − mean) / std, with the mean and deviation of the training set.
 
-    They are fitted on the training set alone and then used for every other: statistics of the test
-    set would tell the model about data it must not know.
+    Features on one scale make the error surface round: a linear model's Hessian is XᵀX / N, whose
+    largest eigenvalue limits the learning rate and whose smallest decides how long it takes.
 
     Shapes: what was fitted on (N, ...) takes batches (N, ...) and single samples (...).
 
@@ -120,6 +185,8 @@ class Standardize(Transform):
 
     ``mean`` and ``std`` are tensors after ``fit``; std divides by N, and is 1 for what is constant.
 
+    Source: LeCun, Bottou, Orr, Müller (1998), "Efficient BackProp", section 4.3.
+
     Example:
         >>> from minigrad import tensor
         >>> standardize = Standardize().fit(tensor([[1.0, 5.0], [3.0, 5.0]]))
@@ -131,49 +198,94 @@ class Standardize(Transform):
     std: Tensor
 
     def __init__(self, per: str = "feature", eps: float = 1e-8) -> None:
-        if per not in ("feature", "channel"):
-            raise ValueError(f'per must be "feature" or "channel", got {per!r}.')
+        check_per(per)
         if not eps >= 0:
             raise ValueError(f"eps must be at least 0, got {eps}.")
         self.per, self.eps = per, eps
 
-    def fit(self, train: Tensor | Dataset[Any]) -> Standardize:
-        """Take mean and deviation from a tensor of samples, or a data set's first tensor."""
-        x = train if isinstance(train, Tensor) else tensors_of(train, "Standardize.fit()")[0]
-        least = 2 if self.per == "channel" else 1
-        if x.ndim < least or not x.numel():
-            expected = "(N, C, ...)" if self.per == "channel" else "(N, ...)"
-            raise ShapeError(
-                f"Standardize(per={self.per!r}) is fitted on samples {expected}, at least one, got "
-                f"shape {x.shape}."
-            )
-        axes = tuple(i for i in range(x.ndim) if i == 0 or (self.per == "channel" and i != 1))
-        # in float64, where constants have a deviation of 0 or nearly so; part by part, as a copy of
-        # the whole set in float64 would be large
-        parts = x.detach().split(1024)
+    def _fit(self, x: Tensor, dtype: Any) -> None:
+        axes = self._axes(x)  # in float64, where constants have a deviation of 0 or nearly so
         n = prod(x.shape[i] for i in axes)
-        mean: Any = sum(part.double().sum(axes, keepdim=True) for part in parts) / n
-        squares = (((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in parts)
+        mean: Any = sum(part.double().sum(axes, keepdim=True) for part in parts(x)) / n
+        squares = (((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in parts(x))
         var: Any = sum(squares) / n
         std = var.sqrt()
-        dtype = x.dtype if x.is_floating_point() else get_default_dtype()
         self.mean = mean[0].to(dtype)
         self.std = where(std > self.eps, std, 1.0)[0].to(dtype)
-        return self
+        self.expected = self.mean.shape
 
     def __call__(self, x: Tensor) -> Tensor:
         """(x − mean) / std."""
-        if not hasattr(self, "mean"):
-            raise RuntimeError("Standardize knows no mean yet; call .fit(train) first.")
-        fitted = self.mean.shape
-        sample = x.shape if x.ndim == len(fitted) else x.shape[1:]
-        compared = 1 if self.per == "channel" else len(fitted)
-        if len(sample) != len(fitted) or sample[:compared] != fitted[:compared]:
-            raise ShapeError(
-                f"Standardize(per={self.per!r}) with a mean of shape {fitted} expects such a "
-                f"sample, or a batch of them, got {x.shape}."
-            )
+        self._check(x)
         return (x - self.mean.to(x.device)) / self.std.to(x.device)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """y · std + mean."""
+        self._check(y)
+        return y * self.std.to(y.device) + self.mean.to(y.device)
 
     def __repr__(self) -> str:
         return f"Standardize(per={self.per!r}, eps={self.eps})"
+
+
+class MinMax(Fitted):
+    """y = low + (high − low) (x − min) / (max − min): the training set's range becomes [low, high].
+
+    One far value squeezes all others together, where ``Standardize`` is moved by it less. Values of
+    other sets can lie outside of the range.
+
+    Shapes: what was fitted on (N, ...) takes batches (N, ...) and single samples (...).
+
+    Args:
+        per: ``"feature"``, for every number in a sample by itself; ``"channel"``, for axis 1 of
+            (N, C, ...), over all samples and places.
+        low, high: the range.
+        clip: cut off what lies outside.
+
+    ``min`` and ``max`` are tensors after ``fit``. What is constant in the training set becomes
+    ``low``, and keeps its own scale beside it (its range is taken as 1).
+
+    Example:
+        >>> from minigrad import tensor
+        >>> scale = MinMax().fit(tensor([[1.0, 5.0], [3.0, 5.0]]))
+        >>> scale(tensor([[2.0, 5.0], [4.0, 6.0]]))
+        tensor([[0.5000, 0.0000],
+                [1.5000, 1.0000]])
+    """
+
+    min: Tensor
+    max: Tensor
+
+    def __init__(
+        self, per: str = "feature", low: float = 0.0, high: float = 1.0, *, clip: bool = False
+    ) -> None:
+        check_per(per)
+        if not low < high:
+            raise ValueError(f"MinMax needs low < high, got {low} and {high}.")
+        self.per, self.low, self.high, self.clip = per, low, high, clip
+
+    def _fit(self, x: Tensor, dtype: Any) -> None:
+        axes = self._axes(x)
+        self.min = x.amin(axes, keepdim=True)[0].to(dtype)
+        self.max = x.amax(axes, keepdim=True)[0].to(dtype)
+        self.expected = self.min.shape
+
+    def _range(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self._check(x, "min")
+        low, high = self.min.to(x.device), self.max.to(x.device)
+        return low, where(high > low, high - low, 1.0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """low + (high − low) (x − min) / (max − min)."""
+        least, span = self._range(x)
+        y = (x - least) / span * (self.high - self.low) + self.low
+        return y.clamp(self.low, self.high) if self.clip else y
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """The x of the training set's scale; of what was clipped, the end of the range."""
+        least, span = self._range(y)
+        return (y - self.low) / (self.high - self.low) * span + least
+
+    def __repr__(self) -> str:
+        clip = ", clip=True" if self.clip else ""
+        return f"MinMax(per={self.per!r}, low={self.low}, high={self.high}{clip})"
