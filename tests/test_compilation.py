@@ -63,6 +63,8 @@ class Attention(nn.Module):
 MODELS = {
     "mlp": mlp,
     "batch norm": lambda: mlp(nn.BatchNorm1d(16)),
+    "batch renorm": lambda: mlp(nn.BatchRenorm1d(16)),
+    "debiased": lambda: mlp(nn.BatchNorm1d(16, debias=True)),
     "cumulative": lambda: mlp(nn.BatchNorm1d(16, momentum=None)),
     "layer norm, dropout": lambda: mlp(nn.LayerNorm(16), nn.Dropout(0.5)),
     "composed": lambda: mlp(nn.BatchNorm1d(16, fused=False)),

@@ -21,7 +21,6 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 
-
 WARM_UP = 3
 
 

@@ -1,4 +1,4 @@
-"""The optimizers' updates, each array read and written once."""
+"""The optimizers' updates, each array read and written once; the bits are the reference's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends.base import Array
-from minigrad.backends.compiled.numba_kernels import kernel
+from minigrad.backends.compiled.numba_kernels import exact_kernel
 from minigrad.backends.cpu.layout import WORTH_SHARING, shared
 from minigrad.backends.reference import updates as reference
 
 # The numbers come in one array of the parameter's dtype, so that nothing is computed in float64.
 
 
-@kernel
+@exact_kernel
 def sgd_step(p: Array, g: Array, v: Array, numbers: Array, nesterov: bool, first: bool) -> None:
     """v <- mu v + (1 - dampening) g;  p <- p - lr v. Without momentum v is empty."""
     lr, momentum, taken, weight_decay = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -31,7 +31,7 @@ def sgd_step(p: Array, g: Array, v: Array, numbers: Array, nesterov: bool, first
             p[i] -= lr * (d + momentum * v[i] if nesterov else v[i])
 
 
-@kernel
+@exact_kernel
 def momentum_step(p: Array, g: Array, v: Array, numbers: Array, form: int) -> None:
     """The three textbook forms: 0 velocity, 1 heavy-ball, 2 average."""
     lr, beta, rate, weight_decay, taken = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
@@ -45,7 +45,7 @@ def momentum_step(p: Array, g: Array, v: Array, numbers: Array, form: int) -> No
             p[i] -= rate * v[i]
 
 
-@kernel
+@exact_kernel
 def rmsprop_step(
     p: Array, g: Array, s: Array, mean: Array, v: Array, numbers: Array, eps_inside: bool
 ) -> None:
@@ -55,7 +55,7 @@ def rmsprop_step(
     centered, moving = mean.size > 0, v.size > 0
     for i in range(p.size):
         d = g[i] + weight_decay * p[i]
-        s[i] = alpha * s[i] + taken * d * d
+        s[i] = alpha * s[i] + taken * (d * d)
         square = s[i]
         if centered:
             mean[i] = alpha * mean[i] + taken * d
@@ -67,7 +67,7 @@ def rmsprop_step(
         p[i] -= lr * d
 
 
-@kernel
+@exact_kernel
 def adam_step(p: Array, g: Array, m: Array, v: Array, v_max: Array, numbers: Array) -> None:
     """m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  p <- p - rate m / (sqrt(v) + eps)."""
     rate, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -76,15 +76,15 @@ def adam_step(p: Array, g: Array, m: Array, v: Array, v_max: Array, numbers: Arr
         for i in range(p.size):
             d = g[i] + weight_decay * p[i]
             m[i] = beta1 * m[i] + taken1 * d
-            v[i] = beta2 * v[i] + taken2 * d * d
-            p[i] = kept * p[i] - rate * m[i] / (math.sqrt(v[i]) + eps)
+            v[i] = beta2 * v[i] + taken2 * (d * d)
+            p[i] = kept * p[i] - rate * (m[i] / (math.sqrt(v[i]) + eps))
     else:
         for i in range(p.size):
             d = g[i] + weight_decay * p[i]
             m[i] = beta1 * m[i] + taken1 * d
-            v[i] = beta2 * v[i] + taken2 * d * d
+            v[i] = beta2 * v[i] + taken2 * (d * d)
             v_max[i] = max(v_max[i], v[i])
-            p[i] = kept * p[i] - rate * m[i] / (math.sqrt(v_max[i]) + eps)
+            p[i] = kept * p[i] - rate * (m[i] / (math.sqrt(v_max[i]) + eps))
 
 
 class Updates(reference.Updates):
@@ -209,7 +209,7 @@ def alike(param: Array, *arrays: Array | None) -> bool:
     """Whether the arrays of one parameter lie alike, in one dtype."""
     dtype = param.dtype
     for a in (param, *arrays):
-        if a is not None and not (a.dtype is dtype and a.flags.c_contiguous):
+        if a is not None and not (a.dtype == dtype and a.flags.c_contiguous):
             return False
     return True
 

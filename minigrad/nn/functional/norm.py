@@ -9,9 +9,8 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.averages import ExponentialAverage
-from minigrad.backends import backend_of
 from minigrad.backends.capture import effect
-from minigrad.engine import changed
+from minigrad.engine import changed, set_recording
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.nn.functional.fused import run
 from minigrad.shapes import Shape, prod
@@ -161,15 +160,15 @@ def batch_renorm(
         bias=bias,
     )
     x_hat, mean, var = _by_batch(input, None, None, eps, fused)
-    xp, bounds = backend_of(mean), [getattr(b, "array", b) for b in (rmax, dmax)]
-    sigma = xp.sqrt(running_var.array + eps)
-    r = xp.minimum(xp.maximum(xp.sqrt(var + eps) / sigma, 1 / bounds[0]), bounds[0])
-    d = xp.minimum(xp.maximum((mean - running_mean.array) / sigma, -bounds[1]), bounds[1])
-    scale, shift = (wrap(xp.astype(s, input.dtype)) for s in (r, d))  # constants
+    with set_recording(False):  # r and d are constants
+        sigma = (running_var + eps).sqrt()
+        r = ((wrap(var) + eps).sqrt() / sigma).clamp(1 / rmax, rmax)
+        d = ((wrap(mean) - running_mean) / sigma).clamp(-dmax, dmax)
+    scale, shift = r.to(input.dtype), d.to(input.dtype)
     if update or update is None:
         count = prod(input.shape) // channels
-        follow(running_mean, mean, momentum)
-        follow(running_var, var, momentum, count / (count - 1) if unbiased else 1.0)
+        effect(follow, running_mean, mean, momentum)
+        effect(follow, running_var, var, momentum, count / (count - 1) if unbiased else 1.0)
     if weight is not None:
         scale, shift = scale * weight, shift * weight
     if bias is not None:
