@@ -1,4 +1,6 @@
-"""Graph: what ``viz.graph`` returns; looked at as a picture, as a text, or as data."""
+"""Picture: what can be looked at as a picture, as a text, or as data. Graph: what ``viz.graph``
+returns.
+"""
 
 from __future__ import annotations
 
@@ -24,40 +26,21 @@ DRAWN = (".svg", ".png", ".pdf")
 WRITTEN = (".dot", ".json", ".txt")
 
 
-class Graph:
-    """A graph, read off the tape once: it holds no tensor and does not change any more.
+class Picture:
+    """A drawing that Graphviz makes, with a text for where there is none.
 
-    In a notebook it shows itself; ``print`` gives an indented text, ``render`` writes a file.
+    In a notebook it shows itself; ``print`` gives the text, ``render`` writes a file. A subclass
+    says the text (``__str__``), the data (``to_dict``) and the DOT (``_dot``).
     """
 
-    def __init__(
-        self,
-        trace: Trace,
-        *,
-        direction: str = "TB",
-        theme: str = "light",
-        title: str | None = None,
-        depth: int | None = None,
-        max_nodes: int = 400,
-    ) -> None:
-        self.trace = trace  #: the whole tape
-        self.shown = shrink(trace, depth, max_nodes)  #: what pictures and text show of it
-        self.direction, self.theme = direction, theme
-        model = trace.facts.model
-        self.title = title if title is not None else f"{model}  ·  forward" if model else "forward"
-
-    # ---- as text and data --------------------------------------------------------------------
-
-    def __str__(self) -> str:
-        return text.tree(self.shown, self.title)
-
-    def __repr__(self) -> str:
-        return f"<Graph {self.title!r}: {', '.join(text.headline(self.shown.facts))}>"
+    title: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole tape, as JSON has it: ``facts``, ``nodes``, ``edges``, ``scopes`` (modules)."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self.trace)))
-        return {"schema": SCHEMA, "title": self.title, **data}
+        """What is shown, as JSON has it."""
+        raise NotImplementedError(f"{type(self).__name__} has no to_dict(); define one.")
+
+    def _dot(self, dpi: int | None = None) -> str:
+        raise NotImplementedError(f"{type(self).__name__} has no _dot(); define one.")
 
     def to_dot(self) -> str:
         """DOT, the language of Graphviz; needs no Graphviz."""
@@ -68,11 +51,6 @@ class Graph:
         svg = draw(self._dot(), "svg").decode()
         label = escape(dot.clean(self.title, 200))
         return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
-
-    def _dot(self, dpi: int | None = None) -> str:
-        return dot.write(
-            self.shown, self.title, theme=self.theme, direction=self.direction, dpi=dpi
-        )
 
     # ---- as a picture ------------------------------------------------------------------------
 
@@ -137,3 +115,44 @@ class Graph:
             for kind, data in bundle.items()
             if (not include or kind in include) and (not exclude or kind not in exclude)
         }
+
+
+class Graph(Picture):
+    """A graph, read off the tape once: it holds no tensor and does not change any more.
+
+    In a notebook it shows itself; ``print`` gives an indented text, ``render`` writes a file.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        *,
+        direction: str = "TB",
+        theme: str = "light",
+        title: str | None = None,
+        depth: int | None = None,
+        max_nodes: int = 400,
+    ) -> None:
+        self.trace = trace  #: the whole tape
+        self.shown = shrink(trace, depth, max_nodes)  #: what pictures and text show of it
+        self.direction, self.theme = direction, theme
+        model = trace.facts.model
+        self.title = title if title is not None else f"{model}  ·  forward" if model else "forward"
+
+    # ---- as text and data --------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return text.tree(self.shown, self.title)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.title!r}: {', '.join(text.headline(self.shown.facts))}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole tape, as JSON has it: ``facts``, ``nodes``, ``edges``, ``scopes`` (modules)."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self.trace)))
+        return {"schema": SCHEMA, "title": self.title, **data}
+
+    def _dot(self, dpi: int | None = None) -> str:
+        return dot.write(
+            self.shown, self.title, theme=self.theme, direction=self.direction, dpi=dpi
+        )

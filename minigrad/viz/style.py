@@ -53,6 +53,7 @@ THEMES = {
             "frozen": "#ECEEF1",
             "buffer": "#FAF6E4",
             "output": "#D8F1E8",
+            "gradient": "#FCE4D8",
             "module": "#F5F7FA",
         },
         line={
@@ -62,6 +63,7 @@ THEMES = {
             "frozen": "#5B6773",
             "buffer": "#6B5F0F",
             "output": "#00795A",
+            "gradient": "#A84000",
             "module": "#CBD2D9",
         },
     ),
@@ -78,6 +80,7 @@ THEMES = {
             "frozen": "#2B323A",
             "buffer": "#322E12",
             "output": "#0B3A2D",
+            "gradient": "#47210F",
             "module": "#171E27",
         },
         line={
@@ -87,6 +90,7 @@ THEMES = {
             "frozen": "#A3ADB8",
             "buffer": "#D6C964",
             "output": "#35C79B",
+            "gradient": "#FF8A4C",
             "module": "#33404D",
         },
     ),
