@@ -262,9 +262,9 @@ if _TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """``minigrad.viz`` is imported when it is first asked for: a third of all that is."""
-        if name == "viz":
-            return _import_module("minigrad.viz")
+        """``minigrad.viz`` and what draws with it are imported when they are first asked for."""
+        if name in ("inspect", "viz"):
+            return _import_module(f"minigrad.{name}")
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -381,6 +381,7 @@ __all__ = [
     "index_select",
     "inference_mode",
     "initial_seed",
+    "inspect",
     "int",
     "int8",
     "int16",

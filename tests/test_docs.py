@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,31 @@ def test_pictures_are_imported_when_they_are_asked_for():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "graph"
     assert "AttributeError: module 'minigrad' has no attribute 'nonsense'" in done.stderr
+
+
+@pytest.mark.parametrize("page", ["inspect.md"])
+def test_pages_of_examples(page, tmp_path, monkeypatch):
+    """Every line after >>>, in order; what they write goes to a folder that is thrown away."""
+    pytest.importorskip("matplotlib")
+    if shutil.which("dot") is None:
+        pytest.skip("the page draws pictures, and Graphviz is not installed")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / page).read_text()
+    test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+    assert len(test.examples) >= 5
+    assert doctest.DocTestRunner(optionflags=FLAGS).run(test).failed == 0
+    assert {p.name for p in tmp_path.iterdir()} <= {
+        p.name for p in (ROOT / "docs/images").iterdir()
+    }
+
+
+def test_the_readme_opens_a_batchnorm_in_five_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    block = next(b for b in blocks if "inspect.trace" in b)
+    assert len([line for line in block.splitlines() if line]) <= 5
+    if shutil.which("dot") is None:
+        block = block.replace(".svg", ".dot")
+    exec(compile(block, "README.md", "exec"), {})
+    assert "dx_direct" in capsys.readouterr().out
+    assert "x_hat" in next(tmp_path.iterdir()).read_text()

@@ -1,0 +1,15 @@
+"""The batch-norm microscope: layers opened, trainings watched, models examined.
+
+    inspect.trace(bn, x, grad).table()     # every number on the way through a normalization
+    inspect.jacobian(bn, x).plot("j.png")  # what every output owes to every input
+
+Nothing here changes a bit of the model, its gradients, its running statistics or the random state.
+Plots need matplotlib, the extra ``viz``.
+"""
+
+from __future__ import annotations
+
+from minigrad.inspect.jacobians import Jacobian, jacobian
+from minigrad.inspect.norms import NormTrace, trace
+
+__all__ = ["Jacobian", "NormTrace", "jacobian", "trace"]

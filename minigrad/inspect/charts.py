@@ -1,0 +1,87 @@
+"""Charts in the colours of the pictures, light and dark. They need matplotlib, extra ``viz``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from os import PathLike
+from typing import Any
+
+from minigrad.viz.plots import figure
+from minigrad.viz.style import THEMES, Theme
+
+#: The rows of the style table whose lines stand for the first, second, ... curve.
+CURVES = ("input", "gradient", "output", "parameter", "op", "buffer")
+STYLES = ("-", "--", "-.", ":")
+
+
+class Chart:
+    """A matplotlib figure in a theme: ``axes`` are the panels, ``save`` writes it."""
+
+    def __init__(
+        self,
+        width: float,
+        height: float,
+        theme: str,
+        rows: int = 1,
+        columns: int = 1,
+        **options: Any,
+    ) -> None:
+        if theme not in THEMES:
+            raise ValueError(f"theme= must be one of {', '.join(THEMES)}; got {theme!r}.")
+        self.theme: Theme = THEMES[theme]
+        self.figure = figure(width, height)
+        self.figure.set_facecolor(self.theme.page)
+        panels = self.figure.subplots(rows, columns, squeeze=False, **options)
+        self.axes: list[Any] = list(panels.reshape(-1))
+        for axes in self.axes:
+            self._dress(axes)
+
+    def _dress(self, axes: Any) -> None:
+        theme = self.theme
+        axes.set_facecolor(theme.page)
+        axes.tick_params(colors=theme.muted, labelsize=8)
+        for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+            label.set_color(theme.text)
+        axes.spines[:].set_color(theme.fill["frozen"])
+        axes.spines[["left", "bottom"]].set_color(theme.muted)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=theme.muted, alpha=0.2, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+    def colour(self, i: int) -> str:
+        """The colour of the i-th curve."""
+        return self.theme.line[CURVES[i % len(CURVES)]]
+
+    def style(self, i: int) -> dict[str, Any]:
+        """Colour and dash of the i-th curve: neighbours differ in both."""
+        return {"color": self.colour(i), "linestyle": STYLES[i % len(STYLES)], "linewidth": 1.5}
+
+    def label(self, axes: Any, title: str = "", x: str = "", y: str = "") -> None:
+        """Title and labels of a panel."""
+        axes.set_title(title, fontsize=9.5, loc="left", color=self.theme.text)
+        axes.set_xlabel(x, fontsize=9, color=self.theme.text)
+        axes.set_ylabel(y, fontsize=9, color=self.theme.text)
+
+    def legend(self, axes: Any, **options: Any) -> None:
+        """The names of the curves."""
+        axes.legend(frameon=False, fontsize=8, labelcolor=self.theme.text, **options)
+
+    def title(self, text: str) -> None:
+        """The headline, at the left."""
+        self.figure.suptitle(text, fontsize=11, x=0.01, ha="left", color=self.theme.text)
+
+    def diverging(self) -> Any:
+        """Colours from orange (negative) through the page's (0) to blue (positive)."""
+        ends = self.theme.line["gradient"], self.theme.page, self.theme.line["input"]
+        return import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", ends)
+
+    def rising(self) -> Any:
+        """Colours from the page's (least) to blue (most)."""
+        ends = self.theme.page, self.theme.line["input"]
+        return import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", ends)
+
+    def save(self, path: str | PathLike[str] | None) -> Any:
+        """Write the figure where a path is given (.png, .svg, .pdf); returns it."""
+        if path is not None:
+            self.figure.savefig(path, facecolor=self.theme.page)
+        return self.figure
