@@ -2,6 +2,7 @@
 
     inspect.trace(bn, x, grad).table()     # every number on the way through a normalization
     inspect.jacobian(bn, x).plot("j.png")  # what every output owes to every input
+    inspect.smoothness(model, loss)        # how far a gradient can be trusted
 
 Nothing here changes a bit of the model, its gradients, its running statistics or the random state.
 Plots need matplotlib, the extra ``viz``.
@@ -10,6 +11,29 @@ Plots need matplotlib, the extra ``viz``.
 from __future__ import annotations
 
 from minigrad.inspect.jacobians import Jacobian, jacobian
+from minigrad.inspect.landscape import (
+    CovariateShift,
+    Landscape,
+    Range,
+    covariate_shift,
+    gradient_predictiveness,
+    loss_landscape,
+    loss_variation,
+    smoothness,
+)
 from minigrad.inspect.norms import NormTrace, trace
 
-__all__ = ["Jacobian", "NormTrace", "jacobian", "trace"]
+__all__ = [
+    "CovariateShift",
+    "Jacobian",
+    "Landscape",
+    "NormTrace",
+    "Range",
+    "covariate_shift",
+    "gradient_predictiveness",
+    "jacobian",
+    "loss_landscape",
+    "loss_variation",
+    "smoothness",
+    "trace",
+]

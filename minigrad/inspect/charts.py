@@ -75,10 +75,12 @@ class Chart:
         ends = self.theme.line["gradient"], self.theme.page, self.theme.line["input"]
         return import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", ends)
 
-    def rising(self) -> Any:
-        """Colours from the page's (least) to blue (most)."""
+    def rising(self, from_share: float = 0.0) -> Any:
+        """Colours from the page's (least) to blue (most); lines stand out from half-way on."""
+        colours = import_module("matplotlib.colors")
         ends = self.theme.page, self.theme.line["input"]
-        return import_module("matplotlib.colors").LinearSegmentedColormap.from_list("", ends)
+        whole = colours.LinearSegmentedColormap.from_list("", ends)
+        return colours.LinearSegmentedColormap.from_list("", [whole(from_share), whole(1.0)])
 
     def save(self, path: str | PathLike[str] | None) -> Any:
         """Write the figure where a path is given (.png, .svg, .pdf); returns it."""

@@ -25,6 +25,9 @@ def unchanged(*modules: Module) -> Iterator[None]:
     other attribute, hooks, and the default random generator. The memory of the buffers is never
     written, only copies of it, so that a graph which was recorded before stays valid.
     """
+    for model in modules:
+        if not isinstance(model, Module):
+            raise TypeError(f"the model must be an nn.Module, got {type(model).__name__}.")
     states = [
         (m, _copied(m)) for m in dict.fromkeys(inner for m in modules for inner in m.modules())
     ]
