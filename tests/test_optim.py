@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
+import minigrad
 from minigrad import Tensor, no_grad
 from minigrad.backends import Reference
 from minigrad.errors import DtypeError, GraphError, ShapeError
@@ -631,6 +632,50 @@ def test_closure_runs_with_recording_and_its_loss_is_returned():
     assert loss.item() == 25
     assert w.item() == pytest.approx(1)
     assert SGD([w]).step() is None
+
+
+@pytest.mark.parity
+def test_step_hooks_see_what_pytorchs_see():
+    torch = pytest.importorskip("torch")
+
+    def calls(library, tensor):
+        w = tensor([1.0], requires_grad=True)
+        optimizer, seen = library.optim.SGD([w], lr=0.5), []
+
+        def loss():
+            optimizer.zero_grad()
+            value = (w * w).sum()
+            value.backward()
+            return value
+
+        def note(who):
+            def hook(given, args, kwargs):
+                assert given is args[0] is optimizer
+                seen.append((who, len(args), dict(kwargs), float(w.detach()[0])))
+
+            return hook
+
+        first = optimizer.register_step_pre_hook(note("pre"))
+        last = optimizer.register_step_post_hook(note("post"))
+        optimizer.step()
+        loss()
+        optimizer.step()
+        optimizer.step(loss)
+        first.remove()
+        with optimizer.register_step_pre_hook(lambda given, args, kwargs: ((given, loss), {})):
+            seen.append(("loss", float(optimizer.step().detach())))
+        with (
+            optimizer.register_step_pre_hook(lambda given, args, kwargs: 3),
+            pytest.raises(RuntimeError),
+        ):
+            optimizer.step()
+        last.remove()
+        optimizer.step()
+        return seen
+
+    ours = calls(minigrad, Tensor)
+    assert ours == calls(torch, torch.tensor)
+    assert [who for who, *_ in ours] == ["pre", "post"] * 3 + ["post", "loss"]
 
 
 def test_settings_may_be_numpy_numbers_or_tensors():

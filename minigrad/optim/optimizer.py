@@ -12,6 +12,7 @@ from minigrad.backends.capture import effect
 from minigrad.dtypes import Dtype, float16, float32
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DeviceError, DtypeError, ShapeError
+from minigrad.nn.hooks import ModuleHandle
 from minigrad.tensor import Tensor, as_array, wrap
 
 Array = Any
@@ -64,6 +65,8 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
+        self._step_pre_hooks: dict[int, Any] = {}
+        self._step_post_hooks: dict[int, Any] = {}
         self._checked: list[Any] = []  # the settings of each group when they were last checked
         given = _listed(params)
         if not given:
@@ -137,10 +140,24 @@ class Optimizer:
         """
         loss = None
         self.stepped = True
+        args: tuple[Any, ...] = (self,) if closure is None else (self, closure)
+        kwargs: dict[str, Any] = {}
+        for hook in list(self._step_pre_hooks.values()):
+            changes = effect(hook, self, args, kwargs)
+            if changes is not None:
+                if not isinstance(changes, tuple) or len(changes) != 2:
+                    raise RuntimeError(
+                        "a step pre-hook must return None or a pair (args, kwargs), got "
+                        f"{changes!r}."
+                    )
+                args, kwargs = changes
+                closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is not None:
             with set_recording(True):
                 loss = closure()
         effect(self._step)
+        for hook in list(self._step_post_hooks.values()):
+            effect(hook, self, args, kwargs)
         return loss
 
     def _step(self) -> None:
@@ -152,6 +169,16 @@ class Optimizer:
             changed(array)
             if state:
                 self.state[param] = state
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before every ``step``, whose arguments they are
+        (the optimizer first); a pair that it returns replaces them.
+        """
+        return ModuleHandle(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after every ``step``."""
+        return ModuleHandle(self._step_post_hooks, hook)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget every parameter's gradient, or set it to zero.
