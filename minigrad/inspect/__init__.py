@@ -2,6 +2,7 @@
 
     inspect.trace(bn, x, grad).table()     # every number on the way through a normalization
     inspect.jacobian(bn, x).plot("j.png")  # what every output owes to every input
+    inspect.Probe(model, every=10)         # what goes on in the layers while a model trains
     inspect.smoothness(model, loss)        # how far a gradient can be trusted
 
 Nothing here changes a bit of the model, its gradients, its running statistics or the random state.
@@ -22,13 +23,17 @@ from minigrad.inspect.landscape import (
     smoothness,
 )
 from minigrad.inspect.norms import NormTrace, trace
+from minigrad.inspect.probe import Probe
+from minigrad.inspect.records import Records
 
 __all__ = [
     "CovariateShift",
     "Jacobian",
     "Landscape",
     "NormTrace",
+    "Probe",
     "Range",
+    "Records",
     "covariate_shift",
     "gradient_predictiveness",
     "jacobian",
