@@ -3,6 +3,7 @@
     inspect.trace(bn, x, grad).table()     # every number on the way through a normalization
     inspect.jacobian(bn, x).plot("j.png")  # what every output owes to every input
     inspect.Probe(model, every=10)         # what goes on in the layers while a model trains
+    print(inspect.diagnose(model, batch))  # what is wrong with it, and the remedy
     inspect.smoothness(model, loss)        # how far a gradient can be trusted
 
 Nothing here changes a bit of the model, its gradients, its running statistics or the random state.
@@ -11,6 +12,7 @@ Plots need matplotlib, the extra ``viz``.
 
 from __future__ import annotations
 
+from minigrad.inspect.doctor import Diagnosis, Finding, diagnose
 from minigrad.inspect.jacobians import Jacobian, jacobian
 from minigrad.inspect.landscape import (
     CovariateShift,
@@ -28,6 +30,8 @@ from minigrad.inspect.records import Records
 
 __all__ = [
     "CovariateShift",
+    "Diagnosis",
+    "Finding",
     "Jacobian",
     "Landscape",
     "NormTrace",
@@ -35,6 +39,7 @@ __all__ = [
     "Range",
     "Records",
     "covariate_shift",
+    "diagnose",
     "gradient_predictiveness",
     "jacobian",
     "loss_landscape",
