@@ -1,9 +1,12 @@
-"""The command ``minigrad``: train a small network, draw a graph, time steps, say what is here."""
+"""The command ``minigrad``: train, draw a graph, time steps, test claims, say what is here."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -69,6 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--seconds", type=float, default=0.2, help="per row, framework and round")
     p.add_argument("--threads", type=int, default=mg.get_num_threads())
     p.set_defaults(run=bench)
+    p = commands.add_parser(
+        "claims", help="run the quick experiments: do the claims hold?", formatter_class=show
+    )
+    p.add_argument("names", nargs="*", help="experiments to run (default: all)")
+    p.add_argument("--examples", type=Path, default=Path("examples"), help="folder of the scripts")
+    p.add_argument("--full", action="store_true", help="the full forms, in minutes each")
+    p.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder for the results")
+    p.set_defaults(run=claims)
 
     p = commands.add_parser("info", help="versions, BLAS, devices")
     p.set_defaults(run=info)
@@ -219,6 +230,49 @@ def bench(args: argparse.Namespace) -> int:
     print("milliseconds per step")
     print(rounds.table(["", *titles, f"minigrad / {rounds.TITLES[peer]}", "workload"], lines))
     return 0
+
+
+def claims(args: argparse.Namespace) -> int:
+    """``minigrad claims``: run the experiments, and print claim, number, source, verdict.
+
+    A claim that does not hold is a result; only a script that fails makes the status 1.
+    """
+    scripts = {
+        path.stem: path
+        for path in sorted(args.examples.glob("*.py"))
+        if "from experiment import" in path.read_text(encoding="utf-8")
+    }
+    if not scripts:
+        raise FileNotFoundError(
+            f"the experiments are scripts in the folder examples/ of minigrad's source, and there "
+            f"are none in {args.examples}; run this in a checkout, or pass --examples FOLDER."
+        )
+    if unknown := set(args.names) - set(scripts):
+        raise ValueError(f"no {', '.join(sorted(unknown))} among {', '.join(scripts)}.")
+    package = str(Path(mg.__file__).parents[1])  # the scripts shall import this minigrad
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    failed = False
+    for name in args.names or scripts:
+        out = args.out / name
+        command = [sys.executable, str(scripts[name]), "--out", str(out)]
+        command += [] if args.full else ["--quick"]
+        start = time.perf_counter()
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+        )
+        if done.returncode:
+            failed = True
+            print(f"{name} failed:\n{done.stderr}", file=sys.stderr)
+            continue
+        results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        print(
+            f"\n{results['title']}\n{name}, {results['form']} form, {results['seeds']} seeds, "
+            f"{results['data']}, {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
+        for row in results["claims"]:
+            print(f"  {row['verdict']:13}  {row['claim']}: {row['number']}  [{row['source']}]")
+    return int(failed)
 
 
 def info(args: argparse.Namespace) -> int:
