@@ -144,7 +144,8 @@ class Experiment:
         )
         if self.args.docs:
             page = self.out.with_suffix(".md")
-            page.write_text(with_results(page.read_text(), results))
+            text = page.read_text() if page.exists() else f"# {self.title}\n\n"
+            page.write_text(with_results(text, results))
         else:
             (self.out / "results.md").write_text(markdown(results))
         self.say(f"written to {self.out}")
