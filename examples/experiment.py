@@ -60,10 +60,10 @@ class Experiment:
     """One reproduction: ``title`` is the script's docstring, whose first line names it.
 
     ``seeds`` and ``quick_seeds`` say how many seeds the full and the quick form run by default;
-    ``image`` is the data set of ``load``, None for a script that needs no images.
+    ``image`` is the data set of ``load``; a script without it says in ``used`` what it ran on.
     """
 
-    def __init__(self, title: str, seeds: int = 5, quick_seeds: int = 2, image: str | None = None):
+    def __init__(self, title: str, seeds=5, quick_seeds=2, image=None, used="no data"):
         self.name, self.title = Path(sys.argv[0]).stem, title.strip().splitlines()[0]
         show = argparse.RawDescriptionHelpFormatter
         p = argparse.ArgumentParser(description=title, formatter_class=show)
@@ -83,7 +83,7 @@ class Experiment:
         self.seeds = range(args.seeds or (quick_seeds if args.quick else seeds))
         self.out = ROOT / "docs" / "experiments" / self.name if args.docs else args.out
         self.out.mkdir(parents=True, exist_ok=True)
-        self.claims, self.tables, self.figures, self.used = [], [], [], "no data"
+        self.claims, self.tables, self.figures, self.used = [], [], [], used
         mg.manual_seed(0)
         mg.set_num_threads(args.threads)
         threadpool_limits(args.threads)
@@ -110,9 +110,10 @@ class Experiment:
         cells = [[c if isinstance(c, str) else f"{c:.4g}" for c in row] for row in rows]
         self.tables.append({"caption": caption, "columns": columns, "rows": cells})
 
-    def claim(self, claim: str, number: str, source: str, holds: bool) -> None:
-        """What a source says, what was measured, and whether it bears the claim out."""
-        verdict = "holds" if holds else "does not hold"
+    def claim(self, claim: str, number: str, source: str, holds: bool | None) -> None:
+        """What a source says, what was measured, and whether that bears it out."""
+        # None: a difference too small to tell
+        verdict = "undecided" if holds is None else "holds" if holds else "does not hold"
         row = {"claim": claim, "number": number, "source": source, "verdict": verdict}
         self.claims.append(row)
         self.say(f"{claim}: {number}; {verdict} ({source})")
@@ -154,6 +155,16 @@ class Experiment:
 def spread(values, digits: int = 3) -> str:
     """Mean and standard deviation over seeds, as text."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(values) > 1):.{digits}f}"
+
+
+def above(differences, unit: str) -> tuple[str, bool | None]:
+    """Mean difference ± its standard error, as text, and whether it is above 0.
+
+    None, undecided, where it is less than two standard errors from 0.
+    """
+    mean, n = np.mean(differences), len(differences)
+    error = np.std(differences, ddof=1) / np.sqrt(n) if n > 1 else np.inf
+    return f"{mean:+.2f} ± {error:.2f} {unit}", None if abs(mean) < 2 * error else bool(mean > 0)
 
 
 def stream(x: mg.Tensor, y: mg.Tensor, size: int):
