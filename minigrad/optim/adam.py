@@ -89,21 +89,48 @@ class Adam(Optimizer):
 
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""
-        beta1, beta2 = group["betas"]
-        backend_of(param).adam_update(
-            param,
-            grad,
-            m=self.average(state, "exp_avg", param),
-            v=self.average(state, "exp_avg_sq", param),
-            v_max=self.average(state, "max_exp_avg_sq", param) if group["amsgrad"] else None,
-            lr=float(group["lr"]),
-            beta1=float(beta1),
-            beta2=float(beta2),
-            eps=float(group["eps"]),
-            t=self.count(state),
-            weight_decay=float(group["weight_decay"]),
-            decoupled=group["decoupled_weight_decay"],
-        )
+        self._update_all([(param, grad, state)], group)
+
+    def update_group(self, work: list[tuple[Any, Any, State]], group: Group) -> None:
+        """One step of every parameter of a group."""
+        if type(self).update is Adam.update:
+            self._update_all(work, group)
+        else:  # a rule that builds on this one
+            super().update_group(work, group)
+
+    def _update_all(self, work: list[tuple[Any, Any, State]], group: Group) -> None:
+        arrays = []
+        for param, grad, state in work:
+            m = self.average(state, "exp_avg", param)
+            v = self.average(state, "exp_avg_sq", param)
+            v_max = self.average(state, "max_exp_avg_sq", param) if group["amsgrad"] else None
+            arrays.append((param, grad, m, v, v_max, self.number(state, "step", 0.0)))
+        if arrays:
+            backend_of(arrays[0][0]).adam_updates(arrays, **_numbers(group))
+
+    def repeat(self, work: list[tuple[Any, State]], group: Group) -> Any:
+        """As ``update_group``, of the same arrays once more."""
+        if type(self).update is not Adam.update or group["maximize"] or not work:
+            return None
+        arrays = []
+        for param, state in work:
+            v_max = state["max_exp_avg_sq"].array if group["amsgrad"] else None
+            kept = (state["exp_avg"].array, state["exp_avg_sq"].array, v_max, state["step"].array)
+            arrays.append((param, *kept))
+        update = backend_of(work[0][0]).adam_again(arrays)
+        return update and (lambda grads, group: update(grads, **_numbers(group)))
+
+
+def _numbers(group: Group) -> dict[str, Any]:
+    beta1, beta2 = group["betas"]
+    return {
+        "lr": float(group["lr"]),
+        "beta1": float(beta1),
+        "beta2": float(beta2),
+        "eps": float(group["eps"]),
+        "weight_decay": float(group["weight_decay"]),
+        "decoupled": group["decoupled_weight_decay"],
+    }
 
 
 class AdamW(Adam):

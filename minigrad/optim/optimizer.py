@@ -13,6 +13,7 @@ from minigrad.dtypes import Dtype, float16, float32
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DeviceError, DtypeError, ShapeError
 from minigrad.nn.hooks import ModuleHandle
+from minigrad.optim.again import Again, once_more
 from minigrad.tensor import Tensor, as_array, wrap
 
 Array = Any
@@ -67,6 +68,7 @@ class Optimizer:
         self.param_groups: list[Group] = []
         self._step_pre_hooks: dict[int, Any] = {}
         self._step_post_hooks: dict[int, Any] = {}
+        self._ready: Callable[[], bool] | None = None  # what prepare() made
         self._checked: list[Any] = []  # the settings of each group when they were last checked
         given = _listed(params)
         if not given:
@@ -89,6 +91,13 @@ class Optimizer:
             group: the settings.
         """
         raise NotImplementedError(f"{type(self).__name__} has no update(); define one.")
+
+    def update_group(self, work: list[tuple[Array, Array, State]], group: Group) -> None:
+        """Change the parameters of a group in place, (param, grad, state) each, by ``update``; a
+        rule with a kernel for them all overrides it.
+        """
+        for param, grad, state in work:
+            self.update(param, grad, state, group)
 
     def check(self, group: Group) -> None:
         """Raise where a setting is out of range. Called whenever it may have changed."""
@@ -161,14 +170,37 @@ class Optimizer:
         return loss
 
     def _step(self) -> None:
-        for param, state, group in self._work():
-            array, grad = param.array, param._grad.array
-            if array.dtype is not float32 and array.dtype == float16:
-                grad = backend_of(grad).astype(grad, float32)
-            self.update(array, -grad if group.get("maximize") else grad, state, group)
-            changed(array)
-            if state:
-                self.state[param] = state
+        if self._ready is not None and self._ready():
+            return
+        everything = self._work()
+        for group, work in everything:
+            arrays = []
+            for param, state in work:
+                array, grad = param.array, param._grad.array
+                if array.dtype is not float32 and array.dtype == float16:
+                    grad = backend_of(grad).astype(grad, float32)
+                arrays.append((array, -grad if group.get("maximize") else grad, state))
+            self.update_group(arrays, group)
+            for param, state in work:
+                changed(param.array)
+                if state:
+                    self.state[param] = state
+        self._ready = self._prepared(everything)
+
+    def _prepared(self, everything: list[tuple[Group, list[tuple[Any, State]]]]) -> Any:
+        parts = []
+        for group, work in everything:
+            update = self.repeat([(param.array, state) for param, state in work], group)
+            if update is None:
+                return None
+            parts.append(Again(self.state, group, self.check, work, update))
+        return once_more(parts)
+
+    def repeat(self, work: list[tuple[Array, State]], group: Group) -> Any:
+        """A function (grads, group) that updates these parameters once more; None where the rule,
+        or the backend, has no such short cut.
+        """
+        return None
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
         """Call ``hook(optimizer, args, kwargs)`` before every ``step``, whose arguments they are
@@ -196,14 +228,15 @@ class Optimizer:
                 else:
                     p._grad = wrap(backend_of(p._grad.array).zeros_like(p._grad.array))
 
-    def _work(self) -> list[tuple[Any, State, Group]]:
-        """The parameters to update, each with its state and its group; all of it checked."""
-        work = []
+    def _work(self) -> list[tuple[Group, list[tuple[Any, State]]]]:
+        """For each group the parameters to update, each with its state; all of it checked."""
+        everything = []
         for number, group in enumerate(self.param_groups):
             settings = [*group.values()]
             if self._checked[number:] == [] or self._checked[number] != settings:
                 self.check(group)
                 self._checked[number:] = [settings]
+            work = []
             for i, param in enumerate(group["params"]):
                 if param._grad is not None:
                     state = self.state.get(param, {})
@@ -211,8 +244,9 @@ class Optimizer:
                         check_gradient(param, _label(group, i))
                     if self.keeps is not None:
                         check_kept(param, state, group, i)
-                    work.append((param, state, group))
-        return work
+                    work.append((param, state))
+            everything.append((group, work))
+        return everything
 
     # ---- groups ------------------------------------------------------------------------
 
@@ -261,6 +295,7 @@ class Optimizer:
             taken.add(id(p))
         self.check(group)
         self.param_groups.append(group)
+        self._ready = None
 
     # ---- state -------------------------------------------------------------------------
 
@@ -322,7 +357,7 @@ class Optimizer:
         for group, new in zip(self.param_groups, settings, strict=True):
             self.check({**group, **new})
 
-        self.state = state
+        self.state, self._ready = state, None
         for group, new in zip(self.param_groups, settings, strict=True):
             group.update(new)
 

@@ -9,6 +9,7 @@ import numpy as np
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import activation as numpy
+from minigrad.backends.cpu.activation import FEW
 from minigrad.backends.cpu.layout import flat, shared
 
 
@@ -28,17 +29,13 @@ def where_positive(grad: Array, y: Array, dx: Array) -> None:
         dx[i] = grad[i] if y[i] > nothing else nothing
 
 
-#: Numbers up to which NumPy is faster than to call a compiled loop.
-_FEW = 1 << 14
-
-
 class Activation(numpy.Activation):
     """Large arrays are shared out among the threads."""
 
     compiles: Callable[[Array], bool]
 
     def relu(self, x: Array) -> Array:
-        if x.size < _FEW or not self.compiles(x):
+        if x.size < FEW or not self.compiles(x):
             return super().relu(x)
         y = np.empty_like(x)
         numbers, out = flat(x, y)
@@ -47,7 +44,7 @@ class Activation(numpy.Activation):
         return y
 
     def relu_backward(self, grad: Array, y: Array) -> Array:
-        if y.size < _FEW or not self.compiles(y) or grad.dtype != y.dtype or grad.shape != y.shape:
+        if y.size < FEW or not self.compiles(y) or grad.dtype != y.dtype or grad.shape != y.shape:
             return super().relu_backward(grad, y)
         dx = np.empty_like(y)
         dy, value, out = flat(grad, y, dx)

@@ -45,6 +45,9 @@ class Kernel:
                     file=sys.stderr,
                 )
             self.ready = compiled
+            scope = self.function.__globals__
+            if scope.get(self.__name__) is self:  # from now on called directly
+                scope[self.__name__] = compiled
         return result
 
     def jitted(self) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -85,6 +85,23 @@ def adam_step(p: Array, g: Array, m: Array, v: Array, v_max: Array, numbers: Arr
             v[i] = beta2 * v[i] + taken2 * (d * d)
             v_max[i] = max(v_max[i], v[i])
             p[i] = kept * p[i] - rate * (m[i] / (math.sqrt(v_max[i]) + eps))
+
+
+@exact_kernel
+def adam_counted(
+    p: Array, g: Array, m: Array, v: Array, v_max: Array, step: Array, settings: Array
+) -> None:
+    """Count the step, find the numbers of ``adam_step`` in float64, and do it."""
+    step[0] += 1
+    lr, beta1, beta2, eps = settings[0], settings[1], settings[2], settings[3]
+    weight_decay, decoupled, t = settings[4], settings[5], np.float64(step[0])
+    root = (1 - beta2**t) ** 0.5
+    numbers = np.empty(8, p.dtype)
+    numbers[0], numbers[1], numbers[2] = lr * root / (1 - beta1**t), beta1, beta2
+    numbers[3], numbers[4] = root * eps, 0 if decoupled else weight_decay
+    numbers[5], numbers[6] = 1 - lr * weight_decay if decoupled else 1.0, 1 - beta1
+    numbers[7] = 1 - beta2
+    adam_step(p, g, m, v, v_max, numbers)
 
 
 class Updates(reference.Updates):
@@ -188,16 +205,58 @@ class Updates(reference.Updates):
                 param, grad, m, v, v_max, lr, beta1, beta2, eps, t, weight_decay, decoupled
             )
             return
-        root = (1 - beta2**t) ** 0.5
-        rate = lr * root / (1 - beta1**t)
-        kept, l2 = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-        numbers = _numbers(
-            param.dtype, rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2
-        )
+        numbers = _of_adam(param.dtype, lr, beta1, beta2, eps, t, weight_decay, decoupled)
         _run(adam_step, (numbers,), param, grad, m, v, v_max)
+
+    def adam_updates(self, arrays: Sequence[tuple[Any, ...]], **settings: Any) -> None:
+        for param, grad, m, v, v_max, step in arrays:
+            step += 1
+            kept = (m, v) if v_max is None else (m, v, v_max)
+            if self._compiles(param) and alike(param, grad, *kept):
+                numbers = _of_adam(param.dtype, t=float(step), **settings)
+                _run(adam_step, (numbers,), param, grad, m, v, v_max)
+            else:
+                reference.Updates.adam_update(
+                    self, param, grad, m, v, v_max, t=float(step), **settings
+                )
+
+    def adam_again(self, arrays: Sequence[tuple[Any, ...]]) -> Any:
+        flat = []
+        for param, m, v, v_max, step in arrays:
+            kept = (m, v) if v_max is None else (m, v, v_max)
+            if not (self._compiles(param) and param.size < WORTH_SHARING and alike(param, *kept)):
+                return None
+            nothing = _NOTHING[param.dtype.char]
+            parts = [nothing if a is None else a.reshape(-1) for a in (m, v, v_max)]
+            flat.append((param.reshape(-1), *parts, step.reshape(1)))
+
+        def again(grads: Sequence[Array], **settings: Any) -> None:
+            numbers = _numbers(np.float64, *settings.values())
+            for (p, m, v, v_max, step), g in zip(flat, grads, strict=True):
+                adam_counted(p, g if g.ndim == 1 else g.reshape(-1), m, v, v_max, step, numbers)
+
+        return again
 
 
 _FEW = 8
+
+
+@lru_cache(64)
+def _of_adam(
+    dtype: Any,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    t: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> Any:
+    """The numbers of ``adam_step``."""
+    root = (1 - beta2**t) ** 0.5
+    rate = lr * root / (1 - beta1**t)
+    kept, l2 = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+    return _numbers(dtype, rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2)
 
 
 @lru_cache(64)  # the same for every parameter of a group: 2 us each
@@ -207,9 +266,13 @@ def _numbers(dtype: Any, *numbers: float) -> Array:
 
 def alike(param: Array, *arrays: Array | None) -> bool:
     """Whether the arrays of one parameter lie alike, in one dtype."""
-    dtype = param.dtype
-    for a in (param, *arrays):
-        if a is not None and not (a.dtype == dtype and a.flags.c_contiguous):
+    if not param.flags.c_contiguous:
+        return False
+    dtype, strides = param.dtype, param.strides
+    for a in arrays:
+        if a is not None and a.strides != strides and not a.flags.c_contiguous:
+            return False  # strides of axes of length 1 may differ
+        if a is not None and a.dtype != dtype:
             return False
     return True
 

@@ -8,12 +8,15 @@ from minigrad.backends.base import Array
 from minigrad.backends.cpu.layout import BLOCK, flat
 from minigrad.backends.reference import activation as reference
 
+#: Numbers up to which the simplest call is the fastest.
+FEW = 1 << 14
+
 
 class Activation(reference.Activation):
     """ReLU of many numbers as the maximum of two arrays."""
 
     def relu(self, x: Array) -> Array:
-        if x.size < 1024 or x.dtype.char not in "fd":
+        if x.size < FEW or x.dtype.char not in "fd":
             return super().relu(x)
         # NumPy's vectorized loop takes two arrays: 25,000 numbers in 5 us, against a number in 20
         y = np.empty_like(x)

@@ -42,6 +42,8 @@ def flat(*arrays: Array) -> list[Any]:
     The last one's is a view, which must be possible: one of ``np.empty_like``'s has no gaps.
     """
     last = arrays[-1]
+    if last.flags.c_contiguous:
+        return [a.reshape(-1) for a in arrays]
     order = sorted(range(last.ndim), key=lambda axis: -last.strides[axis])
     return [a.transpose(order).reshape(-1) for a in arrays]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends.base import Array
+from minigrad.backends.cpu.layout import column_sums
 from minigrad.backends.cpu.threads import BLAS_THREADS, no_spin, one_blas_thread, pool
 from minigrad.backends.reference import linear as reference
 
@@ -56,3 +57,9 @@ class Linear(reference.Linear):
         if bias is not None:
             y += bias  # in place: one pass over y less
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def linear_backward(
+        self, grad: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        dx, dweight, _ = super().linear_backward(grad, x, weight, (*needs[:2], False))
+        return dx, dweight, column_sums(self._rows(grad)) if needs[2] else None

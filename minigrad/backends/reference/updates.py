@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from minigrad.averages import ExponentialAverage
 from minigrad.backends.base import Array, Backend
@@ -192,6 +193,19 @@ class Updates(Backend):
             p -= self.multiply(a, rate, out=a)
 
         self.in_blocks(rule, param, grad, m, v, v_max)
+
+    def adam_updates(self, arrays: Sequence[tuple[Any, ...]], **settings: Any) -> None:
+        """``adam_update`` of the parameters of a group: (param, grad, m, v, v_max, step) each, with
+        ``step`` counted up."""
+        for param, grad, m, v, v_max, step in arrays:
+            step += 1
+            self.adam_update(param, grad, m, v, v_max, t=float(step), **settings)
+
+    def adam_again(self, arrays: Sequence[tuple[Any, ...]]) -> Any:
+        """A function of the gradients and settings that does ``adam_updates`` of the same arrays,
+        (param, m, v, v_max, step) each; None where there is no shorter way.
+        """
+        return None
 
     def adagrad_update(
         self,
