@@ -162,7 +162,7 @@ def _key(x: Any, tensors: list[Tensor]) -> Any:
         array = x.array
         if x._op is not None:
             return id(x._op)  # its graph goes on outside: captured, it is refused
-        return array.shape, array.strides, array.dtype, x._requires_grad, array.__class__
+        return array.shape, array.strides, array.dtype.char, x._requires_grad, array.__class__
     if type(x) in (tuple, list):
         return (type(x), *[_key(e, tensors) for e in x])
     if type(x) is dict:
@@ -330,9 +330,18 @@ def _of_leaf(tensor: Tensor, array: Any) -> Iterator[Guard]:
     )
 
 
+#: The hooks that a call runs.
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
 def _of_module(module: Module) -> Iterator[Guard]:
     """Its settings (plain values among its attributes), and which parts it has."""
+    if not any(module.__dict__[hooks] for hooks in _HOOKS):
+        none = " or ".join(f"HOLDER[{hooks!r}]" for hooks in _HOOKS)
+        yield f"not ({none})", module.__dict__, None, f"the hooks of {type(module).__name__}"
     for name, value in module.__dict__.items():
+        if name.endswith("_hooks") and not value:
+            continue
         what = f"{name} of {type(module).__name__}"
         if isinstance(value, dict):
             yield "len(HOLDER) == VALUE", value, len(value), what

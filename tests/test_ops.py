@@ -372,6 +372,8 @@ ELSEWHERE = {
     "momentum_update": "tests/test_optim.py",
     "rmsprop_update": "tests/test_optim.py",
     "adam_update": "tests/test_optim.py",
+    "adam_updates": "tests/test_optim.py",
+    "adam_again": "tests/test_optim.py",
 }
 NONE = ((0, 0), (0, 0))
 

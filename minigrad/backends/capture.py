@@ -318,6 +318,7 @@ searchsorted sort squeeze std sum swapaxes take trace transpose var"""
 for _name in _METHODS.split():
     setattr(Captured, _name, _method(_name))
 
+_NONE: dict[str, Any] = {}
 _IN_PLACE = {np.ndarray.__setitem__, np.ndarray.fill, np.ndarray.sort, np.copyto, np.add.at}
 
 
@@ -348,11 +349,18 @@ def plain(x: Any) -> Any:
     return x
 
 
-def run(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
+def run(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Any = _NONE, pure: bool = True
+) -> Any:
     """Call ``function``, noted where a program is being captured."""
     if active is None or threading.get_ident() != active.thread:
         return function(*plain(tuple(args)), **plain(dict(kwargs)))
-    return active.call(function, args, kwargs)
+    return active.call(function, args, kwargs, pure)
+
+
+def empty(shape: Any, dtype: Any) -> Array:
+    """``np.empty``, noted."""
+    return np.empty(shape, dtype) if active is None else run(np.empty, (shape, dtype))
 
 
 def effect(function: Callable[..., Any], *args: Any) -> Any:
@@ -425,7 +433,10 @@ def _draw(owner: Any, name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 class CaptureBackend:
-    """The backend of captured arrays: a real one, whose kernels are noted as they are called."""
+    """The backend of captured arrays: a real one, whose kernels are noted as they are called.
+
+    A kernel that ``opens`` is noted as the calls that it makes itself.
+    """
 
     name = "capture"
     array_type = Captured
@@ -439,6 +450,8 @@ class CaptureBackend:
         if getattr(found, "__self__", None) is self.real or name in _MAKERS:
 
             def kernel(*args: Any, **kwargs: Any) -> Any:
+                if self.real.opens(name, args):
+                    return found(*args, **kwargs)
                 return run(found, args, kwargs)
 
             setattr(self, name, kernel)

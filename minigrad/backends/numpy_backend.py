@@ -17,10 +17,11 @@ from minigrad.backends.compiled.pooling import Pooling
 from minigrad.backends.compiled.softmax import Softmax
 from minigrad.backends.compiled.spin import spin
 from minigrad.backends.compiled.updates import Updates
+from minigrad.backends.cpu.activation import FEW
 from minigrad.backends.cpu.layout import select
 from minigrad.backends.cpu.linear import Linear
 from minigrad.backends.cpu.memory import keep_freed_memory
-from minigrad.backends.cpu.threads import no_spin, pool
+from minigrad.backends.cpu.threads import BLAS_THREADS, no_spin, pool
 from minigrad.backends.reference import Reference
 
 # erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev
@@ -117,6 +118,23 @@ class NumpyBackend(
     def compiles(self, x: Array) -> bool:
         """Whether a compiled kernel is to take ``x``."""
         return self.numba and x.size >= self.smallest and x.dtype.char in "fd"
+
+    def opens(self, name: str, args: tuple[Any, ...]) -> bool:
+        """Whether a kernel, on arrays so small, is a few calls in a line: no blocks, no threads. A
+        captured step then holds the calls: the kernel's own Python is a third of its time.
+        """
+        if name in ("linear", "linear_backward"):
+            rows, other = args[:2]  # x and weight, or dy and x, which may not be needed
+            if other is None or rows.ndim != 2:
+                return False
+            work = rows.size * (len(other) if name == "linear" else other.shape[-1])
+            return bool(rows.size < 4096 and work < BLAS_THREADS)
+        if name in ("relu", "relu_backward"):
+            return bool(args[0].size < FEW)
+        if name in ("softmax_cross_entropy", "softmax_cross_entropy_backward"):
+            scores = args[0] if name == "softmax_cross_entropy" else args[1]
+            return scores.size < 4096 and self.compiles(scores)
+        return False
 
     def where(self, mask: Array, a: Any, b: Any) -> Array:
         """``a`` where the mask is true, else ``b``."""

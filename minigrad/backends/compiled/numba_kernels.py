@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backends import capture
+
 #: Sums may be put in another order, a product and a sum rounded once: what vector units need. NaN
 #: and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
@@ -33,6 +35,8 @@ class Kernel:
         self.__doc__, self.__name__ = function.__doc__, function.__name__
 
     def __call__(self, *args: Any) -> Any:
+        if capture.active is not None:
+            return capture.run(self.ready or self, args, pure=False)
         if self.ready is not None:
             return self.ready(*args)
         with _compiling:
@@ -45,9 +49,6 @@ class Kernel:
                     file=sys.stderr,
                 )
             self.ready = compiled
-            scope = self.function.__globals__
-            if scope.get(self.__name__) is self:  # from now on called directly
-                scope[self.__name__] = compiled
         return result
 
     def jitted(self) -> Any:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from minigrad.backends.base import Array
+from minigrad.backends.capture import empty
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.reference import softmax as reference
 
@@ -68,8 +67,8 @@ class Softmax(reference.Softmax):
         if not self.compiles(logits):
             return super().softmax_cross_entropy(logits, target, ignore_index)
         dtype = logits.dtype
-        loss, count = np.empty(len(logits), dtype), np.empty(1, dtype)
-        probabilities = np.empty(logits.shape, dtype)
+        loss, count = empty(len(logits), dtype), empty(1, dtype)
+        probabilities = empty(logits.shape, dtype)
         rows_cross_entropy(plain(logits), _int64(target), ignore_index, loss, probabilities, count)
         return loss, probabilities, count.reshape(())
 
@@ -78,7 +77,7 @@ class Softmax(reference.Softmax):
     ) -> Array:
         if not self.compiles(probabilities):
             return super().softmax_cross_entropy_backward(grad, probabilities, target, ignore_index)
-        dlogits = np.empty_like(probabilities)
+        dlogits = empty(probabilities.shape, probabilities.dtype)
         rows_cross_entropy_backward(
             plain(grad).reshape(-1), probabilities, _int64(target), ignore_index, dlogits
         )
