@@ -46,7 +46,7 @@ OPTIMIZERS = {
 OF_PYTORCH = [name for name in OPTIMIZERS if name != "Momentum"]
 
 #: Settings that PyTorch lacks.
-OURS = {"eps_inside_sqrt"}
+OURS = {"eps_inside_sqrt", "eps_hat"}
 
 #: Every setting that keeps a state of its own or takes a branch of its own.
 SETTINGS = [

@@ -22,6 +22,7 @@ OURS = {
     "BatchRenorm1d",
     "BatchRenorm2d",
     "Ramp",
+    "conventions",
     "batch_renorm",
     "InferenceStatistics",
     "inference_statistics",

@@ -1,6 +1,6 @@
 """Modules, their parameters, and the functions behind them."""
 
-from minigrad.nn import functional, init, utils
+from minigrad.nn import conventions, functional, init, utils
 from minigrad.nn.activation import (
     CELU,
     ELU,
@@ -230,6 +230,7 @@ __all__ = [
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
+    "conventions",
     "functional",
     "init",
     "utils",

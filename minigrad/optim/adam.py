@@ -38,14 +38,16 @@ class Adam(Optimizer):
         decoupled_weight_decay: shrink the weights directly; in the gradient, lambda w would be
             divided by the root like everything else, and large weights with large gradients hardly
             decay.
+        eps_hat: eps is added to the root before it is corrected, lr √(1 - beta2^t) / (1 - beta1^t)
+            m / (sqrt(v) + eps), as Keras, TensorFlow and Chainer do.
 
     Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; amsgrad: Reddi, Kale and Kumar
         (2018), arXiv:1904.09237, algorithm 2 (which has no bias correction); decoupled decay:
         Loshchilov and Hutter (2019), arXiv:1711.05101, algorithm 2.
     Differs: Keras and TensorFlow add their epsilon (1e-7) to the uncorrected root, the "epsilon
         hat" of the paper's section 2: at step t it acts like eps / sqrt(1 - beta2^t) here, 32 times
-        as much at the first. MLX leaves the bias correction out unless asked for; the first step is
-        then (1 - beta1) / sqrt(1 - beta2) = 3.2 times lr.
+        as much at the first; ``eps_hat=True`` does the same. MLX leaves the bias correction out
+        unless asked for; the first step is then (1 - beta1) / sqrt(1 - beta2) = 3.2 times lr.
 
     Example:
         >>> from minigrad import Tensor
@@ -70,6 +72,7 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        eps_hat: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -79,6 +82,7 @@ class Adam(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
             "decoupled_weight_decay": decoupled_weight_decay,
+            "eps_hat": eps_hat,
         }
         super().__init__(params, defaults)
 
@@ -130,6 +134,7 @@ def _numbers(group: Group) -> dict[str, Any]:
         "eps": float(group["eps"]),
         "weight_decay": float(group["weight_decay"]),
         "decoupled": group["decoupled_weight_decay"],
+        "eps_hat": bool(group.get("eps_hat")),
     }
 
 
@@ -151,6 +156,7 @@ class AdamW(Adam):
         weight_decay: lambda.
         amsgrad: divide by the largest v so far.
         maximize: climb instead.
+        eps_hat: as in Adam.
 
     Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization", arXiv:1711.05101,
         algorithm 2.
@@ -168,6 +174,7 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        eps_hat: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -178,6 +185,7 @@ class AdamW(Adam):
             amsgrad,
             maximize=maximize,
             decoupled_weight_decay=True,
+            eps_hat=eps_hat,
         )
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -94,11 +94,12 @@ def adam_counted(
     """Count the step, find the numbers of ``adam_step`` in float64, and do it."""
     step[0] += 1
     lr, beta1, beta2, eps = settings[0], settings[1], settings[2], settings[3]
-    weight_decay, decoupled, t = settings[4], settings[5], np.float64(step[0])
+    weight_decay, decoupled, eps_hat = settings[4], settings[5], settings[6]
+    t = np.float64(step[0])
     root = (1 - beta2**t) ** 0.5
     numbers = np.empty(8, p.dtype)
     numbers[0], numbers[1], numbers[2] = lr * root / (1 - beta1**t), beta1, beta2
-    numbers[3], numbers[4] = root * eps, 0 if decoupled else weight_decay
+    numbers[3], numbers[4] = eps if eps_hat else root * eps, 0 if decoupled else weight_decay
     numbers[5], numbers[6] = 1 - lr * weight_decay if decoupled else 1.0, 1 - beta1
     numbers[7] = 1 - beta2
     adam_step(p, g, m, v, v_max, numbers)
@@ -199,13 +200,15 @@ class Updates(reference.Updates):
         t: float,
         weight_decay: float = 0.0,
         decoupled: bool = False,
+        eps_hat: bool = False,
     ) -> None:
         if not (self._compiles(param) and alike(param, grad, m, v, v_max)):
             super().adam_update(
-                param, grad, m, v, v_max, lr, beta1, beta2, eps, t, weight_decay, decoupled
+                *(param, grad, m, v, v_max, lr, beta1, beta2, eps, t),
+                *(weight_decay, decoupled, eps_hat),
             )
             return
-        numbers = _of_adam(param.dtype, lr, beta1, beta2, eps, t, weight_decay, decoupled)
+        numbers = _of_adam(param.dtype, lr, beta1, beta2, eps, t, weight_decay, decoupled, eps_hat)
         _run(adam_step, (numbers,), param, grad, m, v, v_max)
 
     def adam_updates(self, arrays: Sequence[tuple[Any, ...]], **settings: Any) -> None:
@@ -251,12 +254,14 @@ def _of_adam(
     t: float,
     weight_decay: float,
     decoupled: bool,
+    eps_hat: bool,
 ) -> Any:
     """The numbers of ``adam_step``."""
     root = (1 - beta2**t) ** 0.5
     rate = lr * root / (1 - beta1**t)
     kept, l2 = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    return _numbers(dtype, rate, beta1, beta2, root * eps, l2, kept, 1 - beta1, 1 - beta2)
+    eps = eps if eps_hat else root * eps
+    return _numbers(dtype, rate, beta1, beta2, eps, l2, kept, 1 - beta1, 1 - beta2)
 
 
 @lru_cache(64)  # the same for every parameter of a group: 2 us each

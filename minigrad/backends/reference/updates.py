@@ -165,11 +165,13 @@ class Updates(Backend):
         t: float,
         weight_decay: float = 0.0,
         decoupled: bool = False,
+        eps_hat: bool = False,
     ) -> None:
         """m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  p <- p - lr m_hat / (sqrt(v_hat) + eps).
 
         m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t). With r = sqrt(1 - b2^t) the step is also
-        lr r / (1 - b1^t) m / (sqrt(v) + r eps): the corrections are numbers, not arrays.
+        lr r / (1 - b1^t) m / (sqrt(v) + r eps): the corrections are numbers, not arrays. With
+        ``eps_hat`` eps stands for r eps, the paper's eps hat.
         Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1 and the remark that follows it.
         """
         first, second = ExponentialAverage(beta1), ExponentialAverage(beta2)
@@ -188,7 +190,7 @@ class Updates(Backend):
             if v_max is not None:  # amsgrad
                 self.maximum(v_max, v, out=v_max)
             self.sqrt(v if v_max is None else v_max, out=a)
-            a += root * eps
+            a += eps if eps_hat else root * eps
             self.divide(m, a, out=a)
             p -= self.multiply(a, rate, out=a)
 
