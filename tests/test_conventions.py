@@ -265,7 +265,11 @@ def apart(found, expected):
     return max(np.abs(found[k].detach().numpy() - expected[k]).max() for k in expected)
 
 
-@pytest.mark.parametrize(("kind", "framework", "rule", "given"), CASES, ids=str)
+def label(value):
+    return getattr(value, "__name__", str(value))
+
+
+@pytest.mark.parametrize(("kind", "framework", "rule", "given"), CASES, ids=label)
 def test_20_steps_of_another_framework(kind, framework, rule, given):
     made = model(framework if framework in FOLLOW else "pytorch")
     found = trained(made, optimizer_of(kind, made, convert(kind, given, framework)))
@@ -277,7 +281,7 @@ def test_20_steps_of_another_framework(kind, framework, rule, given):
 @pytest.mark.parametrize(
     ("framework", "rule", "given"),
     [(f, r, g) for k, f, r, g in CASES if k == "Momentum" and not g.get("nesterov")],
-    ids=str,
+    ids=label,
 )
 def test_the_forms_of_momentum_hold_when_lr_changes(framework, rule, given):
     rates = [0.1 / (1 + t / 5) for t in range(STEPS)]

@@ -1,6 +1,8 @@
 """Three ways to the statistics at inference: moving average, mean of batches, whole set."""
 
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +159,30 @@ def test_misuse():
     with pytest.raises(ValueError, match="more than one value"):
         inference_statistics(model, [mg.randn(3, 2), mg.randn(1, 2)])
     assert all(np.array_equal(before[k], v) for k, v in state(model).items())
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "batch-norm-in-practice.md"
+OPTIONS = {
+    "the defaults": {},
+    "`momentum=0.01`": {"momentum": 0.01},
+    "`debias=True`": {"debias": True},
+}
+
+
+def test_the_table_of_the_page():
+    """Each number within 3 points: a few of 359 images may fall otherwise on another processor."""
+    text = PAGE.read_text()
+    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "def compare" in b)
+    names = {"mg": mg, "nn": nn, "optim": optim}
+    exec(block.replace("found, accuracies = compare(200)\nprint(found)", ""), names)
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert len(rows) == 9
+    for steps, layer, *shown in rows:
+        found, scores = names["compare"](int(steps), **OPTIONS[layer])
+        assert list(scores.values()) == pytest.approx([float(s) for s in shown], abs=3), layer
+    said = found.rows()
+    assert {r["layer"]: r for r in said if r["way"] == "moving"}["2"]["mean_off"] < 0.2
+    batches = {r["layer"]: r for r in said if r["way"] == "batches"}["5"]
+    assert batches["var_ratio"] == pytest.approx(1.04, abs=0.01)
