@@ -45,8 +45,10 @@ def warm(work) -> None:
 
 
 def traced(work, prepare: Callable[[], None]) -> int:
-    tracemalloc.start()
     warm(work)
+    tracemalloc.start()  # only now: importing under it is slow
+    work.run()
+    work.forget()
     start, _ = tracemalloc.get_traced_memory()
     prepare()
     work.forget()

@@ -303,17 +303,22 @@ class Convolution(numpy.Convolution):
 
         def job(start: int, stop: int) -> None:
             tiles, slopes = (tiling.empty(c, x.dtype) for c in (channels, outputs))
-            product = np.empty((36, channels, outputs), x.dtype)
+            product = np.empty((3, 6, channels * outputs), x.dtype)
+            out = product.reshape(18, channels, outputs)
+            half = np.empty((6, 3, channels * outputs), x.dtype)
             # of 9 numbers each, not 36; float64, as in cpu/convolution.py
-            total = np.zeros((3, 3, channels * outputs))
+            total = np.zeros((3, 3 * channels * outputs))
             for images, count in tiling.blocks(start, stop):
                 tiles_of_images(
                     pixels[images], tiling.top, tiling.left, tiles, tiling.high, tiling.wide
                 )
                 tiles_of_gradients(grad[images], slopes, tiling.high, tiling.wide)
-                np.matmul(tiles[:, :count].transpose(0, 2, 1), slopes[:, :count], out=product)
-                half = back @ product.reshape(6, -1)
-                total += back @ half.reshape(3, 6, -1)  # G^T product G
+                x_tiles, dy_tiles = tiles[:, :count].transpose(0, 2, 1), slopes[:, :count]
+                for i in (0, 3):  # G^T product G, of three rows of the 6 x 6 places at a time
+                    places = slice(6 * i, 6 * i + 18)
+                    np.matmul(x_tiles[places], dy_tiles[places], out=out)
+                    np.matmul(back, product, out=half[i : i + 3])
+                total += back @ half.reshape(6, -1)
             sums[start] = total
 
         share(job, len(x), grad.size * channels * 4, tiling.block)
