@@ -217,12 +217,11 @@ def bench(args: argparse.Namespace) -> int:
             for name, note in notes.items():
                 print(f"{row}, {rounds.TITLES[name]}: {note}", file=sys.stderr)
             ratio = rounds.ratio(times, "fast" if times.get("fast") else "numpy", peer)
-            ms = [
-                f"{rounds.figure(median(times[p.name]))}" if p.name in times else "-" for p in there
+            cells = [
+                rounds.figure(median(times[p.name])) if p.name in times else "-" for p in there
             ]
-            lines.append(
-                [row, *ms, f"{ratio['median']:.2f}" if ratio else "-", str(ROWS[row].__doc__)]
-            )
+            cells.append(f"{ratio['median']:.2f}" if ratio else "-")
+            lines.append([row, *cells, str(ROWS[row].__doc__).rstrip(".")])
     finally:
         for process in processes:
             process.close()

@@ -142,7 +142,7 @@ def test_markdown_goes_between_the_markers(tmp_path):
         report.write_markdown(page, result)
         text = page.read_text()
         assert text.count("old") == 1, "what was not measured stays"
-        assert "| mlp | 1.00 | 2.00 | 0.50 | 784-512-256-10, batch 128, step. |" in text
+        assert "| mlp | 1.00 | 2.00 | 0.50 | 784-512-256-10, batch 128, step |" in text
         assert "| mlp | 1.00 | 2.00 | 0.50 |\n" in text
         assert "| 1,000 | 4.00 | 5.00 | 0.80 | 1.50 | - |" in text
         assert "| mlp | 1.0 | 2.0 |" in text

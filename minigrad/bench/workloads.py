@@ -266,7 +266,7 @@ def infer(torch: Any, wrap: Wrap = as_is) -> Work:
 
 
 def folded(torch: Any, wrap: Wrap = as_is) -> Work:
-    """The same with its BatchNorms folded into the convolutions."""
+    """The cnn in eval mode, batch 1, with its BatchNorms folded into the convolutions."""
     net = _cnn(torch).eval()
     for i in (0, 4):
         net[i] = torch.nn.utils.fuse_conv_bn_eval(net[i], net[i + 1])

@@ -173,6 +173,8 @@ def finish(result: dict, args: argparse.Namespace) -> None:
     if "import" in result:
         print("\n".join(report.import_lines(result["import"])))
     print(result["machine"][-1])
+    if result["others"] > 0.05:
+        print("The machine was busy: measure again when it is quiet.", file=sys.stderr)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     for file in args.markdown:

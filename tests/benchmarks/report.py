@@ -35,7 +35,7 @@ def row_result(row: str, times: Times, notes: dict[str, str]) -> dict:
         if found is not None:
             ratios[name] = found
     return {
-        "workload": ROWS[row].__doc__.strip(),
+        "workload": ROWS[row].__doc__.strip().rstrip("."),
         "ms": {name: spread(t) for name, t in times.items() if t},
         "ratios": ratios,
         "fastest peer": peer,
