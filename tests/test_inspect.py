@@ -119,6 +119,23 @@ def test_the_values_are_those_of_the_definition():
     np.testing.assert_allclose(t.running_var, norm.running_var.numpy())
 
 
+def test_theorem_4_1_of_santurkar_et_al():
+    """What BatchNorm takes from a gradient: its mean, and its part along x̂ (for ε = 0)."""
+    norm = learnt(nn.BatchNorm1d(3, eps=1e-30).double())
+    mg.manual_seed(0)
+    t = inspect.trace(norm, mg.randn(16, 3, dtype="float64"), mg.randn(16, 3, dtype="float64"))
+    g, m = t.dy, 16
+    inner = (g**2).sum(0) - g.sum(0) ** 2 / m - (g * t.x_hat).sum(0) ** 2 / m
+    np.testing.assert_allclose((t.dx**2).sum(0), (t.gamma * t.inv_std) ** 2 * inner, rtol=1e-12)
+
+
+def test_the_gradient_of_a_sum_of_normalized_values_is_nothing():
+    """Why a check of BatchNorm's gradient with sum() as the loss passes for any formula."""
+    t = inspect.trace(nn.BatchNorm1d(3).double(), mg.randn(8, 3).double(), mg.ones(8, 3).double())
+    np.testing.assert_allclose(t.dx, 0, atol=1e-12)
+    np.testing.assert_allclose(t.dx_direct, -t.dx_mu, atol=1e-12)
+
+
 def test_in_eval_mode_statistics_are_constants():
     norm, x, grad = pair("batch 2-d", "eval")
     t = inspect.trace(norm, x, grad)

@@ -80,3 +80,5 @@ def test_what_pytorch_lacks_is_added_beside():
     assert optim.lr_scheduler.InverseTimeLR
     assert optim.lr_scheduler.InverseSqrtLR
     assert nn.BatchNorm1d(2, fused=False).fused is False
+    assert mg.inspect.trace is not mg.trace  # that one is a matrix's
+    assert all(hasattr(mg.inspect, name) for name in mg.inspect.__all__)
