@@ -400,3 +400,17 @@ def test_plots_of_nothing(probe):
     with pytest.raises(KeyError, match="nothing is recorded of 'x'"):
         probe.plot(layers=["x"])
     assert records._spread(range(100), 3) == [0, 50, 99]
+
+
+def test_large_outputs_are_sampled():
+    model = nn.Sequential(nn.Identity(), nn.Tanh())
+    x = mg.randn(300, 400)
+    with inspect.Probe(model, nn.Tanh) as probe:
+        model(x)
+        probe.step()
+    found, v = {k: s[0] for k, s in probe["1"].items()}, x.tanh().numpy()
+    assert 2**14 < found["histogram"].sum() <= 2**15
+    assert (found["min"], found["max"]) == (v.min(), v.max())  # of all
+    assert found["mean"] == pytest.approx(v.mean(dtype=np.float64))
+    exact = np.percentile(v, (15, 50, 85))
+    np.testing.assert_allclose([found[p] for p in ("p15", "p50", "p85")], exact, atol=0.02)

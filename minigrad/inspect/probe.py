@@ -31,7 +31,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
 #: Of an output with more values, percentiles and histogram are those of as many, evenly spaced.
-SAMPLE = 2**17
+SAMPLE = 2**15
 
 
 class Probe(Records):
@@ -50,8 +50,8 @@ class Probe(Records):
 
     ======================== =====================================================================
     mean, std, min, max      of the output's values
-    p15, p50, p85            percentiles
-    histogram                counts in equal bins from min to max
+    p15, p50, p85            percentiles (of 32,768 values, evenly spaced, where there are more)
+    histogram                counts of the same values in equal bins from min to max
     saturated                share beyond 0.03 to 0.97 (Sigmoid) or ±0.97 (Tanh); NaN elsewhere
     dead                     share of the units (axis 1) that are 0 for the whole batch
     nonfinite                share of NaN and infinity, which the others leave out
@@ -172,12 +172,10 @@ class Probe(Records):
     def _parameter(self, row: Row, path: str, p: Tensor, before: Any) -> None:
         if path not in self.parameters:
             self.parameters.append(path)
-        before = before.astype(np.float64)
-        norm, update = float(np.linalg.norm(before)), float(np.linalg.norm(host(p) - before))
-        row[path, "norm"], row[path, "update_norm"] = norm, update
-        row[path, "update_ratio"] = update / norm if norm else np.nan
-        grad = None if p.grad is None else host(p.grad).astype(np.float64)
-        row[path, "grad_norm"] = np.nan if grad is None else float(np.linalg.norm(grad))
+        size, update = norm(before), norm(np.subtract(host(p), before, dtype=np.float64))
+        row[path, "norm"], row[path, "update_norm"] = size, update
+        row[path, "update_ratio"] = update / size if size else np.nan
+        row[path, "grad_norm"] = np.nan if p.grad is None else norm(host(p.grad))
 
     # ---- hooks: plain functions, so that a deep copy of the model copies no probe ---------------
 
@@ -213,10 +211,9 @@ class Probe(Records):
     def _gradient(self, row: Row, path: str) -> Callable[[Tensor], None]:
         def hook(grad: Tensor) -> None:
             if row is self._row and (path, "grad_norm") not in row:
-                values = self._part(host(grad)).astype(np.float64)
-                norm = float(np.linalg.norm(values))
-                row[path, "grad_norm"] = norm
-                row[path, "grad_rms"] = norm / max(values.size, 1) ** 0.5
+                values = self._part(host(grad))
+                row[path, "grad_norm"] = norm(values)
+                row[path, "grad_rms"] = norm(values) / max(values.size, 1) ** 0.5
 
         return hook
 
@@ -273,6 +270,11 @@ class Probe(Records):
             low, high = SATURATES[type(module)]
             row[path, "saturated"] = float(((values < low) | (values > high)).mean())
         row[path, "dead"] = dead(self._part(whole)[:, None] if self.unit is not None else whole)
+
+
+def norm(values: Any) -> float:
+    """The Euclidean norm, in float64; without BLAS, whose threads would wait for the model's."""
+    return float(np.sqrt(np.square(values, dtype=np.float64).sum()))
 
 
 def dead(values: Any) -> float:
