@@ -79,6 +79,8 @@ class Experiment:
             p.add_argument("--data", choices=["digits", *IMAGES], default=image)
             p.add_argument("--data-dir", type=Path, help="folder of the mnist or cifar10 files")
         self.args = args = p.parse_args()
+        if args.seeds is not None and args.seeds < 1:
+            p.error(f"--seeds must be at least 1, got {args.seeds}.")
         self.quick, self.device = args.quick, args.device
         self.seeds = range(args.seeds or (quick_seeds if args.quick else seeds))
         self.out = ROOT / "docs" / "experiments" / self.name if args.docs else args.out
@@ -153,7 +155,9 @@ class Experiment:
 
 
 def spread(values, digits: int = 3) -> str:
-    """Mean and standard deviation over seeds, as text."""
+    """Mean and standard deviation over seeds, as text; "refused" where there are none."""
+    if np.isnan(values).any():
+        return "refused"
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(values) > 1):.{digits}f}"
 
 
