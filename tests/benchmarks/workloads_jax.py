@@ -216,10 +216,10 @@ def papermlp():
     return training(sequential(*layers, dense(100, 10)), randn(60, 784))
 
 
-def _cnn():
+def _cnn(norm=batch_norm):
     return sequential(
-        conv2d(1, 32), batch_norm(32), relu, max_pool,
-        conv2d(32, 64), batch_norm(64), relu, max_pool,
+        conv2d(1, 32), norm(32), relu, max_pool,
+        conv2d(32, 64), norm(64), relu, max_pool,
         flatten, dense(64 * 49, 128), relu, dense(128, 10),
     )  # fmt: skip
 
@@ -281,13 +281,17 @@ def adam():
     return Stepper(step, state, (several(1000, 1000),))
 
 
-def infer():
-    params, stats, run = _cnn()
+def infer(norm=batch_norm):
+    params, stats, run = _cnn(norm)
 
     def step(state, params, stats, x):
         return state, run(params, stats, x, False)[0]
 
     return Stepper(step, (), (params, stats, randn(1, 28, 28, 1)))
+
+
+def folded():
+    return infer(lambda channels: plain(lambda x: x))
 
 
 NOTES = {
