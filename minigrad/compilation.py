@@ -205,6 +205,7 @@ class Replay:
         guards = [g for t, a in leaves for g in _of_leaf(t, a)]
         guards += [g for m in modules for g in _of_module(m)]
         self._build([*watched, *guards])
+        program.given, program.tensors, program.swept = [], {}, set()  # the first call's memory
         return returned
 
     def _template(self, x: Any, program: Program) -> Any:

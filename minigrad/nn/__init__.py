@@ -1,6 +1,9 @@
 """Modules, their parameters, and the functions behind them."""
 
-from minigrad.nn import conventions, functional, init, utils
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from minigrad.nn import functional, init, utils
 from minigrad.nn.activation import (
     CELU,
     ELU,
@@ -105,6 +108,17 @@ from minigrad.nn.resize import (
     UpsamplingNearest2d,
 )
 from minigrad.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
+
+if _TYPE_CHECKING:
+    from minigrad.nn import conventions
+else:
+
+    def __getattr__(name: str) -> object:
+        """``nn.conventions`` is imported when it is first asked for."""
+        if name == "conventions":
+            return _import_module("minigrad.nn.conventions")
+        raise AttributeError(f"module 'minigrad.nn' has no attribute {name!r}")
+
 
 __all__ = [
     "CELU",

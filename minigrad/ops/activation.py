@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf, pi
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from minigrad.ops.op import Fused, Op
 
@@ -75,8 +74,7 @@ class PReLU(Op):
         return dx, xp.where(x > 0, 0.0, x * grad) if self.needs(1) else None
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """An activation that differs from others by its formula alone: a row of ``KINDS``.
 
     ``value(xp, x, *parameters)`` and ``rule(xp, grad, x or y, *parameters)`` are the forward and
