@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import minigrad
+from docs import pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
@@ -79,6 +80,19 @@ def test_pages_of_examples(page, tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} <= {
         p.name for p in (ROOT / "docs/images").iterdir()
     }
+
+
+@pytest.mark.parametrize("chapter", pictures.CHAPTERS, ids=lambda page: page.stem)
+def test_chapters(chapter, tmp_path, monkeypatch):
+    """Every block, in order; what they write goes to a folder that is thrown away."""
+    pytest.importorskip("matplotlib")
+    if shutil.which("dot") is None:
+        pytest.skip("the chapters draw pictures, and Graphviz is not installed")
+    monkeypatch.chdir(tmp_path)
+    assert pictures.run(chapter) >= 1
+    for written in tmp_path.iterdir():
+        assert f"images/{written.name}" in chapter.read_text()
+        assert (ROOT / "docs/images" / written.name).exists()
 
 
 def test_the_readme_opens_a_batchnorm_in_five_lines(tmp_path, monkeypatch, capsys):
