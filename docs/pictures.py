@@ -1,17 +1,21 @@
 """The chapters' pictures: ``python -m docs.pictures`` writes them all to docs/images.
 
-Most are written by the examples of the chapters themselves, which ``run`` runs in order.
+Most are written by the examples of the chapters themselves, which ``run`` runs in order; ``norms``
+draws who is averaged with whom.
 """
 
 from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib
 import re
 from pathlib import Path
 from typing import Any
 
 import minigrad
+from minigrad import Tensor, nn
+from minigrad.inspect.charts import Chart
 
 DOCS = Path(__file__).resolve().parent
 CHAPTERS = sorted((DOCS / "chapters").glob("[0-9]*.md"))
@@ -38,7 +42,60 @@ def run(page: Path) -> int:
     return len(blocks)
 
 
+#: Images in a batch, channels, rows and columns of pixels.
+SHAPE = N, C, H, W = 3, 6, 2, 2
+#: A panel each: title, what is averaged over, and the layer.
+NORMS: list[tuple[str, str, nn.Module]] = [
+    ("BatchNorm", "a channel, over N, H, W", nn.BatchNorm2d(C)),
+    ("LayerNorm", "a sample, over C, H, W", nn.LayerNorm((C, H, W))),
+    ("InstanceNorm", "a channel of a sample, over H, W", nn.InstanceNorm2d(C)),
+    ("GroupNorm, 2 groups", "half the channels of a sample, and H, W", nn.GroupNorm(2, C)),
+    ("RMSNorm", "as LayerNorm, but no mean is taken off", nn.RMSNorm((C, H, W))),
+    ("LocalResponseNorm, size 3", "a pixel, over 3 channels; no mean", nn.LocalResponseNorm(3)),
+]
+VALUE = (1, 2, 0, 1)  #: the value that is looked at
+
+
+def partners(norm: nn.Module) -> Any:
+    """Which values of x the output at VALUE depends on, as its gradient says."""
+    minigrad.manual_seed(0)
+    x = minigrad.randn(*SHAPE, dtype=minigrad.float64, requires_grad=True)
+    y: Tensor = norm.double()(x)
+    y[VALUE].backward()
+    return abs(x.grad.numpy()) > 1e-12
+
+
+def norms(path: str | Path, theme: str = "light") -> None:
+    """Draw who is averaged with whom: a panel for each norm, N down and C across."""
+    matplotlib = importlib.import_module("matplotlib")
+    rectangle = importlib.import_module("matplotlib.patches").Rectangle
+    chart = Chart(9.6, 4.9, theme, 2, 3)
+    colours = chart.theme
+    for axes, (title, over, norm) in zip(chart.axes, NORMS, strict=True):
+        members = partners(norm)
+        for place in minigrad.ones(*SHAPE).nonzero().tolist():
+            n, c, h, w = place
+            corner = c + 0.46 * w, n + 0.46 * h
+            inside = members[tuple(place)]
+            fill = colours.line["input"] if inside else colours.fill["frozen"]
+            box = rectangle(corner, 0.42, 0.42, facecolor=fill, edgecolor="none")
+            axes.add_patch(box)
+            if tuple(place) == VALUE:
+                centre = corner[0] + 0.21, corner[1] + 0.21
+                axes.plot(*centre, "o", color=colours.page, markersize=4.5)
+        chart.label(axes, f"{title}\n{over}", "C: channels", "N: images")
+        axes.set(xlim=(-0.15, C), ylim=(N, -0.15), aspect="equal", xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+    chart.title("A square is a pixel. Blue: the values that the one with the dot is normalised by")
+    with matplotlib.rc_context({"svg.hashsalt": "minigrad"}):
+        options = {"facecolor": colours.page, "metadata": {"Date": None}}
+        chart.figure.savefig(path, **options)
+
+
 if __name__ == "__main__":
     with contextlib.chdir(DOCS / "images"):
         for chapter in CHAPTERS:
             print(f"{chapter.name}: {run(chapter)} blocks")
+        norms("norms.svg")
+        norms("norms-dark.svg", "dark")

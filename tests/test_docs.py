@@ -95,6 +95,15 @@ def test_chapters(chapter, tmp_path, monkeypatch):
         assert (ROOT / "docs/images" / written.name).exists()
 
 
+def test_who_is_averaged_with_whom(tmp_path):
+    pytest.importorskip("matplotlib")
+    counts = [int(pictures.partners(norm).sum()) for _, _, norm in pictures.NORMS]
+    assert counts == [12, 24, 4, 12, 24, 3]
+    for theme in ("light", "dark"):
+        pictures.norms(tmp_path / f"{theme}.svg", theme)
+        assert (tmp_path / f"{theme}.svg").stat().st_size > 10_000
+
+
 def test_the_readme_opens_a_batchnorm_in_five_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
