@@ -119,6 +119,16 @@ def test_statistics_that_never_saw_a_batch_matter_in_eval_mode():
     assert "momentum=0.1: with 0" in only(inspect.diagnose(model, X[:64])).remedy
 
 
+def test_debiased_and_frozen_statistics():
+    model = mlp(nn.BatchNorm1d(48, debias=True))
+    model(X[:64])
+    assert not inspect.diagnose(model, (X[:64], Y[:64]))
+    model = mlp(nn.BatchNorm1d(48).freeze(), bias=True)
+    assert not inspect.diagnose(model, (X[:2], Y[:2]))  # no batch's statistics, no dead bias
+    f = only(inspect.diagnose(model.eval(), (X[:64], Y[:64])))
+    assert (f.rule, f.path) == ("cold statistics", "2")
+
+
 def test_statistics_apart():
     model, (x, y) = trained(mlp(nn.BatchNorm1d(48)), None or optim.SGD([mg.zeros(1)]), epochs=2)
     assert not inspect.diagnose(model, (x, y))

@@ -26,7 +26,7 @@ from minigrad.viz.trace import arguments, tape
 NORMS = tuple(
     kind
     for name, kind in sorted(vars(nn).items())
-    if "Norm" in name and isinstance(kind, type) and issubclass(kind, Module)
+    if "norm" in name.lower() and isinstance(kind, type) and issubclass(kind, Module)
 )
 #: Layers with running estimates, which a momentum moves.
 TRACKING = (
@@ -232,7 +232,7 @@ class Look:
     def _note(self, path: str) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
             x = args[0] if args else None
-            by_batch = module.training or module.running_mean is None
+            by_batch = module._by_batch()
             if path in self.norms or not by_batch or not isinstance(x, Tensor) or x.ndim < 2:
                 return
             v = host(x).astype(np.float64)
@@ -270,9 +270,14 @@ class Look:
         return path or self.root, self.model.get_submodule(path)
 
     def coverage(self, path: str) -> float:
-        """The share of the running estimates that is made of data: 1 - (1 - momentum)^n."""
-        n, p = self.seen[path], self.modules[path].momentum
-        return float(n > 0) if p is None else 1 - (1 - float(p)) ** n
+        """The share of the running estimates that is made of data: 1 - (1 - momentum)^n; all of
+        them where they are averages of what was seen alone.
+        """
+        n, module = self.seen[path], self.modules[path]
+        p = module.momentum
+        if p is None or getattr(module, "debias", False):
+            return float(n > 0)
+        return 1 - (1 - float(p)) ** n
 
 
 def _loss(output: Any, target: Any, loss: Any) -> Tensor:
