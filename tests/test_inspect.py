@@ -156,7 +156,7 @@ def test_a_norm_that_the_caller_froze_is_opened_as_it_runs():
             )
 
     t = inspect.trace(Frozen(3), mg.randn(4, 3))
-    assert "eval mode" in t.title
+    assert t.title == "Frozen, train mode: running statistics, constants"
     assert t.mu.tolist() == [0, 0, 0]
 
 
@@ -214,6 +214,13 @@ def test_what_is_no_norm_is_refused():
     two = nn.Sequential(nn.BatchNorm1d(3), nn.LayerNorm(3))
     with pytest.raises(TypeError, match="got Sequential, which computes 2 of them"):
         inspect.trace(two, x)
+    for more in (nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()), nn.Sequential(nn.ReLU(), two[1])):
+        with pytest.raises(TypeError, match="Sequential computes more besides"):
+            inspect.trace(more, x)
+    with pytest.raises(TypeError, match="BatchRenorm1d computes more besides"):
+        inspect.trace(nn.BatchRenorm1d(3), x)
+    frozen = nn.BatchNorm1d(3).freeze()
+    assert "train mode: running statistics, constants" in inspect.trace(frozen, x).title
     with pytest.raises(TypeError, match="got function and Tensor"):
         inspect.trace(mg.relu, x)
     with pytest.raises(mg.ShapeError, match=r"shape of the output, \(4, 3\)"):

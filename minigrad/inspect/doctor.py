@@ -11,6 +11,7 @@ import numpy as np
 
 from minigrad import nn, ops
 from minigrad.gradients import grad as gradients_of
+from minigrad.inspect.norms import viewed
 from minigrad.inspect.probe import BATCH_NORMS
 from minigrad.inspect.tables import number
 from minigrad.inspect.unchanged import host, unchanged
@@ -329,10 +330,10 @@ def dead_bias(look: Look) -> Iterator[Finding]:
         whole = isinstance(op, ops.BatchNorm)
         if not whole and not (isinstance(op, ops.GroupNorm) and op.groups == op.shape[1]):
             continue
-        source = _viewed(op.inputs[0])
+        source = viewed(op.inputs[0])
         if not isinstance(source, ops.Linear | ops.Conv2d | ops.ConvTranspose2d):
             continue
-        inputs = [_viewed(edge) for edge in source.inputs]
+        inputs = [viewed(edge) for edge in source.inputs]
         held = dict(zip(arguments(source), inputs, strict=False))
         bias, weight = held.get("bias"), held.get("weight")
         if bias not in look.names or bias not in look.grads or weight not in look.grads:
@@ -564,13 +565,6 @@ RULES: dict[str, Callable[[Look], Iterator[Finding]]] = {
     "decayed norm": decayed_norm,
     "update size": update_size,
 }
-
-
-def _viewed(edge: Any) -> Any:
-    """What a view looks into: the op, or the leaf, before reshapes and transposes."""
-    while isinstance(edge, Op) and edge.view:
-        edge = edge.inputs[0]
-    return edge
 
 
 def _hidden(look: Look) -> list[Op]:

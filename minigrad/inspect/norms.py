@@ -96,7 +96,7 @@ def trace(norm: Module, x: Tensor, grad: Tensor | None = None) -> NormTrace:
                 inner.__dict__["fused"] = True  # one op, whose statistics can be read off it
         source = x.detach().clone().requires_grad_()
         output = norm.forward(source)
-        op = _norm_of(norm, output)
+        op = _norm_of(norm, source, output)
         if grad is not None and grad.shape != output.shape:
             raise ShapeError(
                 f"grad= is dL/dy and has the shape of the output, {output.shape}; got {grad.shape}."
@@ -221,7 +221,8 @@ class _Opened:
         m = prod(tuple(values.shape[a] for a in self.axes))
         shared = f"m = {m} values each"
         if self.constant:
-            return f"{name}, eval mode: running statistics, constants"
+            mode = "train" if self.norm.training else "eval"
+            return f"{name}, {mode} mode: running statistics, constants"
         if isinstance(self.op, ops.BatchNorm):
             return f"{name}, train mode: statistics of this batch, {shared}"
         return f"{name}: statistics of each sample, {shared}"
@@ -377,8 +378,8 @@ class _Opened:
         )
 
 
-def _norm_of(norm: Module, output: Any) -> Op:
-    """The one normalization that made the output."""
+def _norm_of(norm: Module, source: Tensor, output: Any) -> Op:
+    """The one normalization that made the output, of the input itself."""
     found = [op for op in tape([output]) if isinstance(op, NORMS)] if _made(output) else []
     if len(found) != 1:
         raise TypeError(
@@ -386,7 +387,21 @@ def _norm_of(norm: Module, output: Any) -> Op:
             f"response), got {type(norm).__name__}, which computes {len(found)} of them; pass the "
             'layer itself, as in model.get_submodule("1"), with its own input.'
         )
-    return found[0]
+    op = found[0]
+    alone = viewed(output.grad_fn) is op and viewed(op.inputs[0]) is source
+    if not alone:
+        raise TypeError(
+            f"trace() opens layers that are one normalization, but {type(norm).__name__} computes "
+            "more besides; pass the normalization in it, with its own input."
+        )
+    return op
+
+
+def viewed(edge: Any) -> Any:
+    """What a view looks into: the op, or the leaf, before reshapes and transposes."""
+    while isinstance(edge, Op) and edge.view:
+        edge = edge.inputs[0]
+    return edge
 
 
 def _made(output: Any) -> bool:
