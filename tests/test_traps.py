@@ -180,7 +180,10 @@ def test_batches_need_no_power_of_two(size):
 
 @pytest.mark.parametrize(("n", "seen"), [(5, 5), (4, 4), (3, 3)])
 def test_a_window_of_n_has_n_channels(n, seen):
-    """Not "n + 1 points": for n = 5 two on each side. And whether α is divided by n differs."""
+    """Not "n + 1 points": for n = 5 two on each side. And whether α is divided by n differs.
+
+    With an even n the paper's n // 2 on both sides would give n + 1; PyTorch and minigrad give n.
+    """
     x = normal(1, 11, 1, 1).requires_grad_()
     F.local_response_norm(x, n, alpha=1.0)[0, 5].sum().backward()
     assert (x.grad != 0).sum().item() == seen
