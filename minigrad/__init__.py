@@ -252,6 +252,7 @@ from minigrad.generator import (
     set_rng_state,
 )
 from minigrad.interchange import from_torch, to_torch
+from minigrad.recompute import checkpoint
 from minigrad.serialization import load, save
 from minigrad.tensor import Tensor
 
@@ -311,6 +312,7 @@ __all__ = [
     "broadcast_to",
     "cat",
     "ceil",
+    "checkpoint",
     "chunk",
     "clamp",
     "clamp_max",
