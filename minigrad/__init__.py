@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from minigrad import autograd, backends, data, nn, ops, optim
+from minigrad import autograd, backends, nn, ops, optim
 from minigrad.autograd import (
     enable_grad,
     grad,
@@ -259,12 +259,12 @@ from minigrad.tensor import Tensor
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
-    from minigrad import viz
+    from minigrad import data, inspect, viz
 else:
 
     def __getattr__(name: str) -> object:
-        """``minigrad.viz`` and what draws with it are imported when they are first asked for."""
-        if name in ("inspect", "viz"):
+        """What not every program needs is imported when it is first asked for."""
+        if name in ("data", "inspect", "viz"):
             return _import_module(f"minigrad.{name}")
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 

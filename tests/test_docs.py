@@ -53,7 +53,14 @@ def test_links_between_the_documents_hold():
 
 def test_importing_takes_in_nothing_large():
     heavy = ("matplotlib", "torch", "numba", "cupy", "scipy", "pygraphviz", "graphviz")
-    heavy += ("minigrad.viz", "numpy.random", "tqdm", "threadpoolctl", "minigrad.nn.conventions")
+    heavy += (
+        "minigrad.viz",
+        "numpy.random",
+        "tqdm",
+        "threadpoolctl",
+        "minigrad.nn.conventions",
+        "minigrad.data",
+    )
     code = f"import minigrad, sys; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
