@@ -169,7 +169,20 @@ def _key(x: Any, tensors: list[Tensor]) -> Any:
         return (dict, *[(k, _key(v, tensors)) for k, v in x.items()])
     if isinstance(x, _PLAIN):
         return type(x), x
-    return id(x)
+    return _Same(x)
+
+
+class _Same:
+    """An object as a part of a key: equal to itself alone, and alive as long as the key is."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.x is other.x
+
+    def __hash__(self) -> int:
+        return id(self.x)
 
 
 class Replay:

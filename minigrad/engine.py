@@ -59,8 +59,7 @@ def changed(array: Array) -> None:
     """Note that the memory of ``array`` was changed in place."""
     global _last_change
     _last_change = now = clock()
-    if capture.active is not None:
-        capture.active.changed(changed, array)
+    if capture.active is not None and capture.active.changed(changed, array):
         return
     memory = array if array.base is None else owner(array)
     key = id(memory)

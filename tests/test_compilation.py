@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 
 import numpy as np
@@ -496,6 +497,36 @@ def test_an_error_while_capturing_leaves_no_trace():
             step(mg.ones(2))
     assert mg.backends.capture.active is None
     assert type((mg.ones(2) * 2).array) is np.ndarray
+
+
+def test_other_threads_are_not_captured():
+    w = mg.ones(3, requires_grad=True)
+    v = mg.ones(3, requires_grad=True)
+
+    def elsewhere():
+        (v * mg.rand(3).clamp(2, 2)).sum().backward()
+        with mg.no_grad():
+            v.add_(1)
+
+    @mg.compile
+    def step(x):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        (w * x).sum().backward()
+
+    step(mg.ones(3))
+    assert v.tolist() == [2, 2, 2] and v.grad.tolist() == [2, 2, 2]
+    assert "clamp" not in step.source and "uniform" not in step.source
+    assert step.source.count("accumulate") == 1
+
+
+def test_objects_are_arguments_too():
+    step = mg.compile(lambda x, model: model(x))
+    for model in (nn.ReLU(), nn.Tanh()):
+        for _ in range(3):
+            np.testing.assert_array_equal(step(mg.ones(2), model).array, model(mg.ones(2)).array)
+    assert step.captures == 2
 
 
 def test_compile_within_compile_is_part_of_it():

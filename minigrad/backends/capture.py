@@ -226,6 +226,8 @@ class Program:
     def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Run what changes more than arrays, and note that it is to be run each time."""
         global active
+        if threading.get_ident() != self.thread:  # another thread's business
+            return function(*args)
         self.own(getattr(function, "__self__", None))
         noted = self.noted(args)
         active = None
@@ -236,10 +238,15 @@ class Program:
         self.calls.append(Call(function, noted, {}, None, pure=False))
         return result
 
-    def changed(self, function: Callable[[Array], None], array: Array) -> None:
-        """Note a change in place; of an array made by the program itself nobody else can know."""
+    def changed(self, function: Callable[[Array], None], array: Array) -> bool:
+        """Note a change in place (of an array made by the program itself nobody else can know);
+        False in another thread.
+        """
+        if threading.get_ident() != self.thread:
+            return False
         if self.ref(array).kind != "v":
             self.effect(function, (array,))
+        return True
 
     def own(self, owner: Any) -> None:
         """Note an object whose state the program changes."""
@@ -420,7 +427,7 @@ class Draws:
     def __getattr__(self, name: str) -> Any:
         def noted(*args: Any, **kwargs: Any) -> Any:
             program = active
-            if program is None:
+            if program is None or threading.get_ident() != program.thread:
                 return _draw(self.owner, name, *args, **kwargs)
             program.own(self.owner)
             return program.call(_draw, (self.owner, name, *args), kwargs, pure=False)
