@@ -64,6 +64,19 @@ def test_a_page_holds_the_results_of_the_full_run(page):
     assert all(p.stat().st_size < 150_000 for p in folder.iterdir())
 
 
+def test_a_difference_below_two_standard_errors_is_undecided():
+    above = experiment().above
+    assert above([3.0, 4.0, 5.0], "points") == ("+4.00 ± 0.58 points", True)
+    assert above([-3.0, -4.0, -5.0], "points")[1] is False
+    assert above([-1.0, 2.0, 0.5], "points")[1] is None
+    assert above([7.0], "points")[1] is None, "one seed has no spread"
+
+
+def test_figures_follow_the_readers_theme():
+    plain = '<svg><defs></defs><path style="fill: #24292e"/></svg>'
+    assert '[style*="fill: #24292e"]{fill:#e6edf3!important}' in experiment().themed(plain)
+
+
 @pytest.mark.slow
 def test_claims_prints_claim_number_source_and_verdict(tmp_path, capfd):
     command = ["claims", "averages", "--examples", str(EXAMPLES), "--out", str(tmp_path)]
