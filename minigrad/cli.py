@@ -271,6 +271,10 @@ def claims(args: argparse.Namespace) -> int:
         )
         for row in results["claims"]:
             print(f"  {row['verdict']:13}  {row['claim']}: {row['number']}  [{row['source']}]")
+    if not args.full:
+        print(
+            "\nThe quick forms are short and have few seeds: docs/experiments.md has the full runs."
+        )
     return int(failed)
 
 
