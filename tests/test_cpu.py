@@ -14,6 +14,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.backends.cpu import linear, threads
+from minigrad.backends.cpu.convolution import _geometry, _phases_gain
 from minigrad.backends.cpu.layout import channels_first, channels_last, in_blocks, select, shared
 
 needs_numba = pytest.mark.skipif(not find_spec("numba"), reason="needs Numba, the extra fast")
@@ -285,13 +286,17 @@ def test_norms_of_data_with_a_large_mean(shape, mean, kernels):
 @needs_numba
 @pytest.mark.parametrize("size", [(4, 4), (5, 9), (16, 7), (33, 6)])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-def test_winograd_convolution_is_the_sum(size, padding, kernels):
+@pytest.mark.parametrize("algorithm", ["winograd", "planes"])
+def test_algorithms_of_convolution_are_the_sum(size, padding, algorithm, kernels, monkeypatch):
+    from minigrad.backends.compiled import convolution
+
     rng = np.random.default_rng(0)
-    n = 3
-    x, w = rng.standard_normal((n, 24, *size)), rng.standard_normal((40, 24, 3, 3)) / 15
-    b = rng.standard_normal(40)
+    n, channels, outputs = (3, 24, 40) if algorithm == "winograd" else (3, 5, 7)
+    x, w = rng.standard_normal((n, channels, *size)), rng.standard_normal((outputs, channels, 3, 3))
+    b = rng.standard_normal(outputs)
     if min(size) + 2 * padding < 3:
         return
+    monkeypatch.setattr(convolution, "suits", lambda geometry: getattr(convolution, algorithm))
     found = []
     for on in (False, True):
         kernels(on)
@@ -300,13 +305,53 @@ def test_winograd_convolution_is_the_sum(size, padding, kernels):
         y.backward(mg.tensor(np.random.default_rng(1).standard_normal(y.shape)))
         found.append([y.detach(), xs.grad, ws.grad, bs.grad])
     for plain, fast in zip(*found, strict=True):
-        np.testing.assert_allclose(fast.numpy(), plain.numpy(), rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(fast.numpy(), plain.numpy(), rtol=1e-11, atol=1e-9)
     kernels(True)
     small = nn.functional.conv2d(
         *(mg.tensor(a, dtype="float32") for a in (x, w, b)), padding=padding
     )
     exact = found[0][0].numpy()
     assert np.abs(small.numpy() - exact).max() < 2e-5 * np.abs(exact).max()
+
+
+@needs_numba
+def test_the_algorithm_of_a_convolution_suits_its_sizes():
+    from minigrad.backends.compiled import planes, winograd
+    from minigrad.backends.compiled.convolution import suits
+
+    def geometry(count, size, channels, outputs, kernel=3, stride=1, dilation=1):
+        x, w = (
+            np.empty((count, channels, size, size)),
+            np.empty((outputs, channels, kernel, kernel)),
+        )
+        pad = ((1, 1), (1, 1))
+        return _geometry(x, w, (stride, stride), pad, (dilation, dilation))
+
+    assert suits(geometry(32, 32, 64, 64)) is winograd
+    assert suits(geometry(32, 32, 16, 16)) is planes
+    assert suits(geometry(1, 28, 1, 32)) is planes
+    assert suits(geometry(32, 8, 16, 16)) is None  # loops of 78 numbers
+    assert suits(geometry(1, 14, 32, 64)) is None  # 16 tiles
+    for other in ({"kernel": 5}, {"stride": 2}, {"dilation": 2}):
+        assert suits(geometry(32, 32, 64, 64, **other)) is None
+        assert suits(geometry(32, 32, 16, 16, **other)) is None
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 2), (2, 1)])
+@pytest.mark.parametrize("stride", [(2, 2), (3, 2), (1, 3), (4, 1)])
+@pytest.mark.parametrize("kernel", [(4, 3), (3, 5), (6, 4)])
+def test_gradients_through_a_stride_by_phases_and_by_windows_agree(kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    backend = mg.backends.numpy
+    x, w = rng.standard_normal((3, 2, 11, 13)), rng.standard_normal((5, 2, *kernel))
+    (top, left), (kh, kw) = padding, kernel
+    g = _geometry(x, w, stride, ((top, left), (left, top)), (1, 1))
+    grad = rng.standard_normal((3, *g.out, 5))
+    if kh < stride[0] or kw < stride[1]:
+        assert not _phases_gain(g)
+        return
+    by_phases, by_windows = backend._by_phases(grad, w, g), backend._spread(grad, w, g)
+    np.testing.assert_allclose(by_phases, by_windows, rtol=1e-12, atol=1e-12)
 
 
 def test_without_numba_the_message_says_what_to_install(monkeypatch):

@@ -207,9 +207,12 @@ class Convolution(reference.Convolution):
 
     def _dx(self, grad: Array, weight: Array, geometry: Geometry) -> Array:
         """(N, H, W, C). With stride 1 dx is the convolution of dy, inside a border of zeros, with
-        the kernel turned round and its inputs and outputs swapped; else see ``_spread``.
+        the kernel turned round and its inputs and outputs swapped; else see ``_by_phases`` and
+        ``_spread``.
         """
         g = geometry
+        if _phases_gain(g):
+            return self._by_phases(grad, weight, g)
         top = g.dilation[0] * (g.kernel[0] - 1) - g.top
         left = g.dilation[1] * (g.kernel[1] - 1) - g.left
         bottom, right = g.image[0] + g.top - g.out[0], g.image[1] + g.left - g.out[1]
@@ -219,6 +222,39 @@ class Convolution(reference.Convolution):
         back = Geometry(g.count, g.out, g.outputs, g.channels, g.kernel, (1, 1), border, g.dilation)
         turned = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
         return self._convolved(channels_first(grad), turned, None, back)
+
+    def _by_phases(self, grad: Array, weight: Array, geometry: Geometry) -> Array:
+        """(N, H, W, C) with a stride. The pixels in every s-th row and column from (a, b) on, a
+        *phase*, meet only the weights in every s-th row and column from (a, b) on: their gradient
+        is a convolution of dy with these, and all phases are one with s * s * C outputs.
+
+        dx of (16, 3, 64, 64) * (32, 3, 7, 7) with stride 2: 6.4 ms against 15 by ``_spread``.
+        """
+        g, (h, w), (sh, sw) = geometry, geometry.image, geometry.stride
+        high, wide = (-(-size // s) for size, s in zip(g.padded, g.stride, strict=True))
+        taps = -(-g.kernel[0] // sh), -(-g.kernel[1] // sw)
+        whole = np.zeros((g.outputs, g.channels, taps[0] * sh, taps[1] * sw), weight.dtype)
+        whole[:, :, : g.kernel[0], : g.kernel[1]] = weight
+        phases = whole.reshape(g.outputs, g.channels, taps[0], sh, taps[1], sw)
+        kernel = phases[:, :, ::-1, :, ::-1].transpose(2, 4, 0, 3, 5, 1)  # (th, tw, O, sh, sw, C)
+        border = (taps[0] - 1, high - g.out[0]), (taps[1] - 1, wide - g.out[1])
+        outputs = sh * sw * g.channels
+        back = Geometry(g.count, g.out, g.outputs, outputs, taps, (1, 1), border, (1, 1))
+        matrix = back.matrix(kernel.reshape(*taps, g.outputs, outputs))
+        dx = np.empty((len(grad), h, w, g.channels), grad.dtype)
+
+        def job(start: int, stop: int) -> None:
+            for images, rows in Windows(back, grad.dtype).blocks(channels_first(grad), start, stop):
+                parts = np.matmul(rows, matrix).reshape(-1, high, wide, sh, sw, g.channels)
+                for i in range(sh):
+                    for j in range(sw):
+                        a, b = (i + g.top) % sh, (j + g.left) % sw
+                        part = parts[:, (i + g.top) // sh :, (j + g.left) // sw :, a, b]
+                        pixels = dx[images, i::sh, j::sw]
+                        pixels[...] = part[:, : pixels.shape[1], : pixels.shape[2]]
+
+        share(job, len(grad), grad.size * len(matrix) * sh * sw, back.block)
+        return dx
 
     def _spread(self, grad: Array, weight: Array, geometry: Geometry) -> Array:
         """(N, H, W, C): dy times the kernel, every row of it added to its window."""
@@ -260,6 +296,18 @@ class Convolution(reference.Convolution):
 
         share(job, len(x), grad.size * shape[0], g.block)
         return g.kernel_of(sum(parts[start] for start in sorted(parts)).astype(grad.dtype))
+
+
+def _phases_gain(geometry: Geometry) -> bool:
+    """Whether multiplying with zeros, where s does not divide the kernel, costs less than adding
+    overlapping windows. (32, 32, 16, 16) * (64, 32, 3, 3) with stride 2: 2.0 ms either way."""
+    g = geometry
+    if g.stride == (1, 1) or g.dilation != (1, 1):
+        return False
+    if g.kernel[0] < g.stride[0] or g.kernel[1] < g.stride[1]:
+        return False
+    whole = prod(-(-k // s) * s for k, s in zip(g.kernel, g.stride, strict=True))
+    return (whole / prod(g.kernel) - 1) * g.outputs <= 40
 
 
 def _geometry(x: Array, weight: Array, stride: Pair, padding: Pads, dilation: Pair) -> Geometry:
