@@ -331,8 +331,11 @@ def share(
     job: Callable[[int, int], None], images: int, multiplications: int, block: int = 1
 ) -> None:
     """Call ``job`` for ranges of images, on several threads where there is enough to do."""
-    if multiplications < BLAS_THREADS:
+    parts = pool.parts(multiplications, _WORTH_SHARING)
+    if multiplications < BLAS_THREADS or (parts == 1 and not pool.workers):
+        # Threads of the BLAS are in nobody's way as long as there are none of ours: the product of
+        # (1, 32, 14, 14) * (64, 32, 3, 3) takes 48 us instead of 90
         job(0, images)
     else:
         with one_blas_thread:
-            pool.share(job, images, pool.parts(multiplications, _WORTH_SHARING), block)
+            pool.share(job, images, parts, block)
