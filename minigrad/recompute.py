@@ -20,6 +20,7 @@ class Checkpoint(Op):
     """A function of tensors as one op, which keeps only what the function was given."""
 
     formula, vjp = "y = f(x)", "dx = dy · ∂f/∂x, with f computed anew"
+    repeatable = False
 
     def __init__(self, again: Callable[[list[Any]], Tensor], params: list[Tensor]) -> None:
         self.again, self.params = again, params

@@ -40,6 +40,7 @@ class Op:
     floating: bool = False  #: integer inputs are first made floating, as in exp(3)
     noisy: ClassVar[bool] = False  #: NumPy may warn from code of its own, as in mean; see backends
     view: ClassVar[bool] = False  #: the output shares the input's memory
+    repeatable: ClassVar[bool] = True  #: forward does nothing but compute: viz runs it again
     differentiable: bool = True  #: False: the output never carries a gradient
     reads_for: ClassVar[dict[str, int]] = {}  #: {"a": 1}: input a is read by gradient 1 alone
     reads: tuple[str, ...] = ()  #: the names backward reads, from its signature

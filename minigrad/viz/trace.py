@@ -209,7 +209,7 @@ class Reader:
             if edge is not None and edge.seq:
                 self.connect(self.made[edge], node, op, i, argument)
                 continue
-            held = edge if edge is not None else self.running(op, argument)
+            held = edge if edge is not None else running(op, argument)
             if held is None and op.constants is not None:
                 held = op.constants[i]
             if held is None:
@@ -236,12 +236,6 @@ class Reader:
                 stretched=stretched(op, source.shape),
             )
         )
-
-    def running(self, op: Op, argument: str) -> Tensor | None:
-        """The buffer that an eval-mode norm normalizes by: the op was handed it detached."""
-        if not isinstance(op, BatchNormInference) or argument not in ("mean", "var"):
-            return None
-        return buffers(op).get(f"running_{argument}")
 
     def update_running(self, op: Op, node: Node) -> None:
         """The buffers that a train-mode norm moves towards the statistics of its batch."""
@@ -449,6 +443,13 @@ def buffers(op: Op) -> dict[str, Any]:
     module = None if op.scope is None else op.scope.module()
     held = {} if module is None else module._buffers
     return {name: buffer for name, buffer in held.items() if buffer is not None}
+
+
+def running(op: Op, argument: str) -> Tensor | None:
+    """The buffer that an eval-mode norm normalizes by: the op was handed it detached."""
+    if not isinstance(op, BatchNormInference) or argument not in ("mean", "var"):
+        return None
+    return buffers(op).get(f"running_{argument}")
 
 
 def stretched(op: Op, shape: Shape | None) -> Shape | None:

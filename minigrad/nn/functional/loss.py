@@ -60,7 +60,9 @@ def cross_entropy(
         scores = input.reshape(1, -1) if input.ndim == 1 else input
         if input.ndim > 2:
             scores = input.movedim(1, -1).reshape(-1, classes)
-        loss = run(ops.CrossEntropy(reduction, ignore_index), fused, scores, target.reshape(-1))
+        # A target of one axis goes in itself: the graph knows it by its name, and while it lives.
+        rows = target if target.ndim == 1 else target.reshape(-1)
+        loss = run(ops.CrossEntropy(reduction, ignore_index), fused, scores, rows)
         return loss.reshape(target.shape) if reduction == "none" else loss
     log_p = log_softmax(input, axis)
     loss = nll_loss(log_p, target, weight, ignore_index, reduction)
