@@ -259,12 +259,12 @@ from minigrad.tensor import Tensor
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
-    from minigrad import data, inspect, viz
+    from minigrad import data, inspect, profiler, viz
 else:
 
     def __getattr__(name: str) -> object:
         """What not every program needs is imported when it is first asked for."""
-        if name in ("data", "inspect", "viz"):
+        if name in ("data", "inspect", "profiler", "viz"):
             return _import_module(f"minigrad.{name}")
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
@@ -449,6 +449,7 @@ __all__ = [
     "permute",
     "pow",
     "prod",
+    "profiler",
     "rand",
     "rand_like",
     "randint",

@@ -9,10 +9,10 @@ import pytest
 import minigrad as mg
 from minigrad import inspect, nn
 from minigrad.inspect import flow
-from minigrad.inspect.tables import number, numbers, table
 from minigrad.inspect.unchanged import looking, unchanged
 from minigrad.viz import GraphvizError
 from minigrad.viz.style import THEMES
+from minigrad.viz.tables import number, numbers, table
 from tests.fingerprint import fingerprint
 
 TERMS = ("dx_direct", "dx_var", "dx_mu", "dx_mean_square", "dx_neighbours")

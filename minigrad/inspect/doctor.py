@@ -13,7 +13,6 @@ from minigrad import nn, ops
 from minigrad.gradients import grad as gradients_of
 from minigrad.inspect.norms import viewed
 from minigrad.inspect.probe import BATCH_NORMS
-from minigrad.inspect.tables import number
 from minigrad.inspect.unchanged import host, unchanged
 from minigrad.inspect.updates import stepped
 from minigrad.nn import functional as F
@@ -21,6 +20,7 @@ from minigrad.nn.module import Module
 from minigrad.ops import Op
 from minigrad.optim.optimizer import Optimizer
 from minigrad.tensor import Tensor
+from minigrad.viz.tables import number
 from minigrad.viz.trace import arguments, tape
 
 #: Every layer that normalizes: their γ and β are not for weight decay.

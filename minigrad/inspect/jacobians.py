@@ -13,10 +13,10 @@ from minigrad.creation import zeros_like
 from minigrad.errors import ShapeError
 from minigrad.gradients import grad as gradients_of
 from minigrad.inspect.charts import Chart
-from minigrad.inspect.tables import number
 from minigrad.inspect.unchanged import host, unchanged
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
+from minigrad.viz.tables import number
 
 #: The most outputs: each costs a backward pass.
 MOST = 4096

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -16,12 +17,12 @@ from minigrad.backends import quiet
 from minigrad.errors import ShapeError
 from minigrad.gradients import grad as gradients_of
 from minigrad.inspect.flow import Flow, Step
-from minigrad.inspect.tables import numbers, table
 from minigrad.inspect.unchanged import host, unchanged
 from minigrad.nn.module import Module
 from minigrad.ops import Op
 from minigrad.shapes import Shape, prod
 from minigrad.tensor import Tensor
+from minigrad.viz.tables import numbers, table
 from minigrad.viz.trace import tape
 
 NORMS = (
@@ -410,7 +411,7 @@ def _made(output: Any) -> bool:
 
 def _held(op: Op, argument: str) -> Any:
     """The value of a parameter that the op was called with, in float64; None if it has none."""
-    code = type(op).forward.__code__
+    code = unwrap(type(op).forward).__code__
     names = code.co_varnames[2 : code.co_argcount]
     if argument not in names or isinstance(op, ops.LocalResponseNorm):
         return None

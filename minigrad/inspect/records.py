@@ -13,7 +13,7 @@ import numpy as np
 
 from minigrad.errors import CheckpointError
 from minigrad.inspect.charts import Chart
-from minigrad.inspect.tables import number, table
+from minigrad.viz.tables import number, table
 
 FORMAT = 1
 #: What is recorded of a layer's output, and of the gradient there; see Probe.

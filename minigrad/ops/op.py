@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from inspect import unwrap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,7 +91,7 @@ class Op:
             return  # a base class of ops
         if "name" not in vars(cls):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-        rule, forward = cls.backward.__code__, cls.forward.__code__
+        rule, forward = unwrap(cls.backward).__code__, unwrap(cls.forward).__code__
         if rule.co_flags & 0x04:  # backward(self, xp, grad, *arrays): keeps every input
             cls.reads, cls.positions, cls.keep = ("*",), (), itemgetter(slice(None, -1))
             return

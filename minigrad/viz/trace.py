@@ -432,7 +432,7 @@ class Reader:
 
 def arguments(op: Op) -> Iterator[str]:
     """What ``forward`` calls its inputs; ``x1, x2, ...`` where it takes any number."""
-    code = type(op).forward.__code__
+    code = inspect.unwrap(type(op).forward).__code__  # a profile may stand around it
     if code.co_flags & inspect.CO_VARARGS:
         return (f"x{i + 1}" for i in range(len(op.inputs)))
     return iter(code.co_varnames[2 : code.co_argcount])
