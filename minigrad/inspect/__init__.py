@@ -12,7 +12,7 @@ Plots need matplotlib, the extra ``viz``.
 
 from __future__ import annotations
 
-from minigrad.inspect.doctor import Diagnosis, Finding, diagnose
+from minigrad.inspect.doctor import diagnose
 from minigrad.inspect.jacobians import Jacobian, jacobian
 from minigrad.inspect.landscape import (
     CovariateShift,
@@ -27,6 +27,7 @@ from minigrad.inspect.landscape import (
 from minigrad.inspect.norms import NormTrace, trace
 from minigrad.inspect.probe import Probe
 from minigrad.inspect.records import Records
+from minigrad.viz.health import Diagnosis, Finding
 
 __all__ = [
     "CovariateShift",

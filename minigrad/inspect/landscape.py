@@ -26,9 +26,9 @@ from minigrad.generator import Generator
 from minigrad.gradients import grad as gradients_of
 from minigrad.inspect.charts import Chart
 from minigrad.inspect.unchanged import host, same_noise, unchanged
-from minigrad.inspect.updates import stepped
 from minigrad.nn.module import Module
 from minigrad.optim.optimizer import Optimizer
+from minigrad.optim.updates import stepped
 from minigrad.tensor import Tensor
 from minigrad.viz.tables import number, table
 from minigrad.viz.trace import tape

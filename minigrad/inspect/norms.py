@@ -22,6 +22,7 @@ from minigrad.nn.module import Module
 from minigrad.ops import Op
 from minigrad.shapes import Shape, prod
 from minigrad.tensor import Tensor
+from minigrad.viz.health import viewed
 from minigrad.viz.tables import numbers, table
 from minigrad.viz.trace import tape
 
@@ -396,13 +397,6 @@ def _norm_of(norm: Module, source: Tensor, output: Any) -> Op:
             "more besides; pass the normalization in it, with its own input."
         )
     return op
-
-
-def viewed(edge: Any) -> Any:
-    """What a view looks into: the op, or the leaf, before reshapes and transposes."""
-    while isinstance(edge, Op) and edge.view:
-        edge = edge.inputs[0]
-    return edge
 
 
 def _made(output: Any) -> bool:

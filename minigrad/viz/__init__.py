@@ -17,11 +17,12 @@ from minigrad.errors import GraphError
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 from minigrad.viz import trace
+from minigrad.viz.health import Diagnosis, Finding, check
 from minigrad.viz.picture import Graph
 from minigrad.viz.render import GraphvizError
 from minigrad.viz.style import THEMES
 
-__all__ = ["Graph", "GraphvizError", "graph"]
+__all__ = ["Diagnosis", "Finding", "Graph", "GraphvizError", "check", "graph"]
 
 DIRECTIONS = ("TB", "LR")
 
