@@ -243,8 +243,8 @@ class profile:  # noqa: N801 - PyTorch's name
         ...     net(mg.randn(16, 4)).sum().backward()
         >>> [(e.name, e.path) for e in prof.events if e.kind == "forward"]
         [('linear', '0'), ('relu', '1'), ('sum', '')]
-        >>> prof.peak.event.kind
-        'backward'
+        >>> prof.peak.bytes, prof.peak.event.name
+        (1024, 'relu')
 
     Differs: PyTorch's profile has no columns for backward (its rows are of C++ functions), follows
     memory only where asked to, and takes a schedule.
