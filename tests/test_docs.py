@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_pictures_are_imported_when_they_are_asked_for():
     assert "AttributeError: module 'minigrad' has no attribute 'nonsense'" in done.stderr
 
 
-@pytest.mark.parametrize("page", ["inspect.md"])
+@pytest.mark.parametrize("page", ["inspect.md", "graphs.md"])
 def test_pages_of_examples(page, tmp_path, monkeypatch):
     """Every line after >>>, in order; what they write goes to a folder that is thrown away."""
     pytest.importorskip("matplotlib")
@@ -84,9 +85,18 @@ def test_pages_of_examples(page, tmp_path, monkeypatch):
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     assert len(test.examples) >= 5
     assert doctest.DocTestRunner(optionflags=FLAGS).run(test).failed == 0
-    assert {p.name for p in tmp_path.iterdir()} <= {
-        p.name for p in (ROOT / "docs/images").iterdir()
-    }
+    shown = {p.name for p in (ROOT / "docs/images").iterdir()}
+    assert {p.name for p in tmp_path.iterdir() if p.suffix != ".html"} <= shown
+
+
+def test_every_file_of_the_package_is_installed():
+    """What is no Python is named in pyproject.toml."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["minigrad"]
+    for file in (ROOT / "minigrad").rglob("*"):
+        if file.is_file() and file.suffix not in (".py", ".pyc", ".nbc", ".nbi"):
+            path = file.relative_to(ROOT / "minigrad")
+            assert any(path.match(p) for p in patterns), f"{path} is not installed"
 
 
 @pytest.mark.parametrize("chapter", pictures.CHAPTERS, ids=lambda page: page.stem)

@@ -768,7 +768,9 @@ def test_render_writes_text(tmp_path):
 
 
 def test_render_names_the_choices(tmp_path):
-    with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf, \.dot, \.json, \.txt.*net\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"\.svg, \.png, \.pdf, \.html, \.dot, \.json, \.txt.*net\.jpg"
+    ):
         mlp().render(tmp_path / "net.jpg")
     assert list(tmp_path.iterdir()) == []
 
@@ -832,8 +834,8 @@ def test_show_opens_a_browser(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(pictures.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
     monkeypatch.setattr(pictures.webbrowser, "open", lambda uri: bool(opened.append(uri)))
     mlp().show()
-    assert opened == [(tmp_path / "graph.svg").as_uri()]
-    assert "graph.svg" in capsys.readouterr().out  # no browser came up, so it says where it is
+    assert opened == [(tmp_path / "graph.html").as_uri()]
+    assert "graph.html" in capsys.readouterr().out  # no browser came up, so it says where it is
 
 
 def test_show_in_a_notebook(monkeypatch):

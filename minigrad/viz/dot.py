@@ -37,6 +37,9 @@ LEGEND = {
 SIGNS = {"fused": "⊞", "shared": "━▶", "stretched": "⇒", "alert": "float", "cut": "%1"}
 LEGEND_COLUMNS = 4
 
+#: The line that a box with its vjp leaves blank, for the size of a value or gradient: characters.
+BLANK = 14
+
 #: A leaf with more uses than this stands beside each op that uses it: arrows would hide the graph.
 REPEAT = 3
 
@@ -46,14 +49,29 @@ TANGLED = 2000
 
 
 def write(
-    trace: Trace, title: str, *, theme: str = "light", direction: str = "TB", dpi: int | None = None
+    trace: Trace,
+    title: str,
+    *,
+    theme: str | Theme = "light",
+    direction: str = "TB",
+    dpi: int | None = None,
+    links: bool = False,
+    vjps: bool = False,
 ) -> str:
-    """The graph as DOT text."""
-    return Writer(trace, THEMES[theme], direction).write(title, dpi)
+    """The graph as DOT text.
+
+    With ``links``, the leaves of a stack have addresses, by which SVG tells them apart; with
+    ``vjps``, boxes say how they pass the gradient on, and have a blank line to write into.
+    """
+    writer = Writer(trace, THEMES[theme] if isinstance(theme, str) else theme, direction)
+    writer.links, writer.vjps = links, vjps
+    return writer.write(title, dpi)
 
 
 class Writer:
     """Writes one graph: ops in the frames of their modules, leaves at the left of their op."""
+
+    links = vjps = False  #: see ``write``
 
     def __init__(self, trace: Trace, theme: Theme, direction: str) -> None:
         self.trace, self.theme, self.direction = trace, theme, direction
@@ -234,6 +252,10 @@ class Writer:
         rows = [name]
         for line in (line for part in node.formula.split(",  ") for line in wrap(part, 40)):
             rows.append(self.font(line, 10, theme.muted, mono=True))
+        for part in node.vjp.split(",  ") if self.vjps and node.vjp else ():
+            rows += [
+                self.font(line, 10, theme.line["gradient"], mono=True) for line in wrap(part, 40)
+            ]
         notes = [*node.notes, *([size(node)] if node.kind != "op" else [])]
         notes += [
             f"{e.argument} = {self.numbers[e.source]}"
@@ -242,6 +264,8 @@ class Writer:
         ]
         for line in notes if node.kind != "op" else wrap("  ".join(notes), 46):
             rows.append(self.font(line, 9, theme.muted))
+        if self.vjps:
+            rows.append(self.font(" " * BLANK, 10, mono=True))  # for a number
         return f"<{self.column(rows)}>"
 
     def column(self, rows: Iterable[str], padding: int = 2) -> str:
@@ -276,8 +300,9 @@ class Writer:
             text = self.font(note, 9, theme.line[kind])
             rows.append(f'<TR><TD COLSPAN="2" ALIGN="LEFT">{text}</TD></TR>')
         style = "ROUNDED,DASHED" if kind == "buffer" else "ROUNDED"
+        link = f'HREF="#{node.id}" ' if self.links else ""
         return (
-            f'<TD PORT="{node.id}" BGCOLOR="{theme.fill[kind]}" COLOR="{theme.line[kind]}" '
+            f'<TD PORT="{node.id}" {link}BGCOLOR="{theme.fill[kind]}" COLOR="{theme.line[kind]}" '
             f'BORDER="1" STYLE="{style}">{table(rows, padding=1)}</TD>'
         )
 

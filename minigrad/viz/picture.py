@@ -9,20 +9,21 @@ import os
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import asdict
 from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from minigrad.viz import dot, text
+from minigrad.viz import dot, html, text
 from minigrad.viz.render import GraphvizError, draw
-from minigrad.viz.shrink import shrink
+from minigrad.viz.shrink import depths_of, shrink
 from minigrad.viz.trace import Trace
 
 SCHEMA = 1  #: of ``to_dict``; grows when a field changes its meaning
 DRAWN = (".svg", ".png", ".pdf")
+PAGE = (".html",)
 WRITTEN = (".dot", ".json", ".txt")
 
 
@@ -34,6 +35,7 @@ class Picture:
     """
 
     title: str
+    drawn: tuple[str, ...] = DRAWN  #: the suffixes of files that need Graphviz
 
     def to_dict(self) -> dict[str, Any]:
         """What is shown, as JSON has it."""
@@ -55,7 +57,7 @@ class Picture:
     # ---- as a picture ------------------------------------------------------------------------
 
     def render(self, path: str | os.PathLike[str]) -> Path:
-        """Write a file; its suffix decides: .svg, .png, .pdf, .dot, .json or .txt.
+        """Write a file; its suffix decides: .svg, .png, .pdf, .dot, .json, .txt; a graph: .html.
 
         Raises:
             ValueError: another suffix.
@@ -63,15 +65,14 @@ class Picture:
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix not in DRAWN + WRITTEN:
+        if suffix not in self.drawn + WRITTEN:
             raise ValueError(
-                f"render() writes {', '.join(DRAWN + WRITTEN)}, as the suffix says; "
+                f"render() writes {', '.join(self.drawn + WRITTEN)}, as the suffix says; "
                 f"got {path.name!r}."
             )
-        if suffix in DRAWN:
-            source = self._dot(dpi=144 if suffix == ".png" else None)
+        if suffix in self.drawn:
             try:
-                picture = draw(source, suffix[1:])
+                picture = self._drawn(suffix)
             except GraphvizError as error:
                 beside = path.with_suffix(".dot")
                 beside.write_text(self.to_dot(), encoding="utf-8")
@@ -82,6 +83,10 @@ class Picture:
             path.write_text(write() + "\n", encoding="utf-8")
         return path
 
+    def _drawn(self, suffix: str) -> bytes:
+        """The content of a file that needs Graphviz."""
+        return draw(self._dot(dpi=144 if suffix == ".png" else None), suffix[1:])
+
     def _json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
 
@@ -91,13 +96,14 @@ class Picture:
         if ipython is not None and ipython.get_ipython() is not None:
             import_module("IPython.display").display(self)
             return
+        suffix = PAGE[0] if PAGE[0] in self.drawn else ".svg"
         try:
-            picture = self.to_svg()
+            picture = self._drawn(suffix)
         except GraphvizError as error:
             print(f"{self}\n{error}")
             return
-        path = Path(tempfile.mkdtemp(prefix="minigrad-")) / "graph.svg"
-        path.write_text(picture, encoding="utf-8")
+        path = Path(tempfile.mkdtemp(prefix="minigrad-")) / f"graph{suffix}"
+        path.write_bytes(picture)
         if not webbrowser.open(path.as_uri()):
             print(f"the picture is in {path}")
 
@@ -123,6 +129,8 @@ class Graph(Picture):
     In a notebook it shows itself; ``print`` gives an indented text, ``render`` writes a file.
     """
 
+    drawn = DRAWN + PAGE
+
     def __init__(
         self,
         trace: Trace,
@@ -136,6 +144,7 @@ class Graph(Picture):
         self.trace = trace  #: the whole tape
         self.shown = shrink(trace, depth, max_nodes)  #: what pictures and text show of it
         self.direction, self.theme = direction, theme
+        self.depth, self.max_nodes = depth, max_nodes
         model = trace.facts.model
         self.title = title if title is not None else f"{model}  ·  forward" if model else "forward"
 
@@ -156,3 +165,51 @@ class Graph(Picture):
         return dot.write(
             self.shown, self.title, theme=self.theme, direction=self.direction, dpi=dpi
         )
+
+    # ---- as a page ---------------------------------------------------------------------------
+
+    def _drawn(self, suffix: str) -> bytes:
+        return self.to_html().encode() if suffix in PAGE else super()._drawn(suffix)
+
+    def to_html(self, *, most_bytes: int = html.MOST_BYTES) -> str:
+        """A page to look around in, as one file: pan, zoom, search, switches, a panel for a box.
+
+        Args:
+            most_bytes: how large its pictures may be together, one for each position of the
+                switches; the page says which were left out.
+        Raises:
+            GraphvizError: nothing can draw.
+        """
+        states, left_out = html.fitting(self._states(), self._inline, most_bytes)
+        records, told = html.table(states)
+        data = {
+            "title": self.title,
+            "facts": " · ".join(text.headline(self.trace.facts)),
+            "dtype": self.trace.facts.dtype,
+            "records": records,
+            "states": told,
+            "left_out": left_out,
+        }
+        return html.write(
+            "graph",
+            title=self.title,
+            states=states,
+            data=data,
+            theme="dark" if self.theme == "dark" else "auto",
+            text=str(self),
+        )
+
+    def _states(self) -> Iterator[html.State]:
+        """The positions of a page's switches, first what this graph shows, then the coarse ones."""
+        deepest = max(depths_of(self.trace).values(), default=0)
+        asked = deepest + 1 if self.depth is None else min(self.depth, deepest + 1)
+        for depth in [asked, *(d for d in range(1, deepest + 2) if d != asked)]:
+            name = "all" if depth > deepest else str(depth)
+            yield html.State(name, "", shrink(self.trace, depth, self.max_nodes))
+
+    def _inline(self, shown: Trace) -> str:
+        """A picture of ``shown`` for a page."""
+        source = dot.write(
+            shown, self.title, theme=html.STAND_INS, direction=self.direction, links=True
+        )
+        return html.inline(draw(source, "svg").decode(), self.title, html.describe(shown))

@@ -1,0 +1,545 @@
+"""The interactive pages in a browser: what is clicked, typed and turned, as a reader sees it."""
+
+import json
+import re
+import shutil
+from collections import OrderedDict
+
+import pytest
+
+import minigrad as mg
+from minigrad import nn, viz
+from minigrad.nn import functional as F
+from minigrad.viz import html
+from minigrad.viz import picture as pictures
+from minigrad.viz.style import THEMES
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("dot") is None, reason="the dot program of Graphviz is not on the PATH"
+)
+
+WIDE, NARROW = (1280, 860), (480, 800)
+
+
+def network(**norm):
+    mg.manual_seed(0)
+    layers = {
+        "fc1": nn.Linear(4, 8),
+        "bn1": nn.BatchNorm1d(8, **norm),
+        "act": nn.ReLU(),
+        "fc2": nn.Linear(8, 3),
+    }
+    return nn.Sequential(OrderedDict(layers))
+
+
+def loss_of(model):
+    return F.cross_entropy(model(mg.randn(6, 4)), mg.tensor([0, 1, 2, 0, 1, 2]))
+
+
+def graph(**norm):
+    model = network(**norm)
+    return viz.graph(loss_of(model), model, title="A small network")
+
+
+def deep(blocks):
+    mg.manual_seed(0)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.act = nn.Linear(4, 4), nn.Tanh()
+
+        def forward(self, x):
+            return self.act(self.fc(x)) + x
+
+    model = nn.Sequential(*[Block() for _ in range(blocks)])
+    return viz.graph(model(mg.randn(2, 4)).sum(), model)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser for the tests of this file."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not on the PATH")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, tmp_path):
+    """``visit(page)`` opens a page; in the end nothing may have gone wrong, or over the network."""
+    contexts, wrong = [], []
+
+    def visit(text, at="", *, scheme="light", motion="reduce", size=WIDE):
+        path = tmp_path / f"page{len(contexts)}.html"
+        path.write_text(text, encoding="utf-8")
+        context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            reduced_motion=motion,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5000)
+        page.on("console", lambda m: wrong.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda e: wrong.append(f"error: {e}"))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith(path.as_uri()) else wrong.append(r.url[:200]),
+        )
+        page.goto(path.as_uri() + at)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def until(page, expression):
+    """Wait for something to become true."""
+    for _ in range(100):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {expression}")
+
+
+def box(page, node):
+    """Where a box is on the screen."""
+    return page.locator(f"#stage [data-node={node}]").bounding_box()
+
+
+def style(page, node, name, shape="rect, polygon, path"):
+    """The computed style of the first shape of a box that has a line."""
+    return page.evaluate(
+        """([node, name, shape]) => {
+            const box = document.querySelector(`#stage [data-node="${node}"]`);
+            const shapes = box.querySelectorAll(shape);
+            const drawn = [...shapes].find((s) => s.getAttribute("stroke") !== "transparent");
+            return getComputedStyle(drawn)[name];
+        }""",
+        [node, name, shape],
+    )
+
+
+def rgb(color):
+    return f"rgb({', '.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))})"
+
+
+LIGHT, DARK = THEMES["light"], THEMES["dark"]
+
+
+# ---- the file --------------------------------------------------------------------------------
+
+
+def test_a_page_is_one_file_and_the_same_bytes_each_time(tmp_path):
+    first, second = graph().to_html(), graph().to_html()
+    assert first == second
+    assert graph().render(tmp_path / "net.html").read_text(encoding="utf-8") == first
+    assert re.findall(r"<(?:link|img|iframe|object)|src=|url\(|@import", first) == []
+    assert set(re.findall(r"https?://[^\s\"')]+", first)) <= {"http://www.w3.org/2000/svg"}
+    assert len(first.encode()) < 100_000
+
+
+def drawn(page):
+    """The pictures in a page."""
+    return re.findall(r'<svg viewBox="[\d.]+ .*?</svg>', page, re.S)
+
+
+def test_the_pictures_of_a_page_have_no_ids_and_name_every_box():
+    g = graph()
+    page = g.to_html()
+    found = drawn(page)
+    assert len(found) == 2  # depth 1, and all
+    for picture in found:
+        assert " id=" not in picture and 'role="group"' in picture
+        assert "<title>A small network</title>" in picture and "<desc>" in picture
+    named = set(re.findall(r'data-node="(\w+)"', found[0]))
+    assert named == {n.id for n in g.shown.nodes}
+    ends = {end for pair in re.findall(r'data-edge="(\w+) (\w+)"', found[0]) for end in pair}
+    assert ends <= named
+
+
+def test_all_colours_of_a_page_are_variables():
+    """So that a picture is drawn once for both themes."""
+    page = deep(2).to_html()
+    for picture in drawn(page):
+        colours = set(re.findall(r'(?:fill|stroke)="([^"]+)"', picture))
+        assert all(c.startswith("var(--") or c in ("none", "transparent") for c in colours)
+    for theme in THEMES.values():
+        assert all(f"--{name}:{c}" in page for name, c in html.variables(theme).items())
+
+
+def test_rounded_boxes_are_rectangles_of_the_same_size():
+    picture = graph()._inline(graph().shown)
+    assert picture.count("<rect") >= 12
+    box = {k: float(v) for k, v in re.findall(r' (x|y|width|height|rx)="([-\d.]+)"', re.search(
+        r'data-node="op0".*?(<rect[^>]*>)', picture, re.S)[1])}  # fmt: skip
+    path = re.search(r'id="op0".*? d="([^"]+)"', graph().to_svg(), re.S)[1]
+    numbers = [float(n) for n in re.findall(r"-?[\d.]+", path)]
+    assert box["x"] == min(numbers[::2]) and box["y"] == min(numbers[1::2])
+    assert box["width"] == pytest.approx(max(numbers[::2]) - box["x"])
+    assert box["height"] == pytest.approx(max(numbers[1::2]) - box["y"])
+    assert box["rx"] == 12
+
+
+def test_what_is_too_much_for_a_page_is_left_out_and_said():
+    g = deep(30)
+    assert len(g.to_html(most_bytes=30_000)) < len(g.to_html())
+    data = page_data(g.to_html(most_bytes=30_000))
+    assert [s["depth"] for s in data["states"]] == ["all"]
+    assert data["left_out"] == ["depth 1", "depth 2"]
+
+
+def page_data(page):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+
+
+def test_without_graphviz_a_page_is_the_dot_text(monkeypatch, tmp_path):
+    g = graph()
+    monkeypatch.setattr(viz.render, "which", lambda name: None)
+    monkeypatch.setattr(viz.render, "find_spec", lambda name: None)
+    with pytest.raises(viz.GraphvizError, match="Saved"):
+        g.render(tmp_path / "net.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["net.dot"]
+
+
+# ---- looking around --------------------------------------------------------------------------
+
+
+def test_a_click_chooses_a_box(visit):
+    page = visit(graph().to_html())
+    assert "Click a box" in page.inner_text("#panel")
+    assert style(page, "op1", "strokeWidth") == "1.3px"
+    page.click("[data-node=op1]")
+    assert style(page, "op1", "stroke") == rgb(LIGHT.line["gradient"])
+    assert style(page, "op1", "strokeWidth") == "3.5px"
+    said = page.inner_text("#panel")
+    for text in ("batch_norm", "y = γ (x - μ) / √(σ² + ε) + β", "dβ = Σ dy", "bn1: BatchNorm1d(8)",
+                 "(6, 8)", "float32", "eps", "1e-05", "fused", "running_mean"):  # fmt: skip
+        assert text in said
+    assert page.url.endswith("#node=op1")
+    page.mouse.click(box(page, "op1")["x"] - 300, box(page, "op1")["y"])  # beside it
+    assert style(page, "op1", "strokeWidth") == "1.3px"
+    assert "#" not in page.url
+
+
+def test_the_leaves_of_a_stack_are_boxes_of_their_own(visit):
+    page = visit(graph().to_html())
+    page.click("[data-node=parameter3]")
+    said = page.inner_text("#panel")
+    assert said.startswith("bn1.bias") and "(8,)" in said and "parameter" in said
+    assert style(page, "parameter3", "stroke") == rgb(LIGHT.line["gradient"])
+    assert style(page, "parameter2", "stroke") == rgb(LIGHT.line["parameter"])
+
+
+def test_links_go_to_the_boxes_before_and_after(visit):
+    page = visit(graph().to_html(), "#node=op1")
+    assert page.inner_text("#inputs").split("\n")[0].startswith("linear")
+    assert "parameter bn1.weight" in page.inner_text("#inputs")
+    page.click("#outputs [data-to=op2]")
+    assert page.inner_text("#panel h2") == "relu"
+    page.click("#inputs [data-to=op1]")
+    assert page.inner_text("#panel h2") == "batch_norm"
+
+
+def test_buttons_keys_and_wheel_zoom(visit):
+    page = visit(graph().to_html())
+    start = box(page, "op1")
+    page.click("#in")
+    assert box(page, "op1")["width"] == pytest.approx(1.25 * start["width"], rel=0.02)
+    page.click("#out")
+    assert box(page, "op1") == pytest.approx(start, abs=0.5)
+    page.keyboard.press("+")
+    assert box(page, "op1")["width"] == pytest.approx(1.25 * start["width"], rel=0.02)
+    page.keyboard.press("0")
+    stage = page.locator("#stage").bounding_box()
+    whole = page.locator("#stage svg > g").bounding_box()
+    assert whole["x"] >= stage["x"] and whole["y"] >= stage["y"] - 1
+    assert whole["y"] + whole["height"] <= stage["y"] + stage["height"] + 1
+    before = box(page, "op0")
+    corner = (before["x"], before["y"])
+    page.mouse.move(*corner)
+    page.mouse.wheel(0, -400)
+    after = box(page, "op0")
+    assert after["width"] > 1.3 * before["width"]
+    assert (after["x"], after["y"]) == pytest.approx(corner, abs=1.5)  # what is pointed at stays
+
+
+def test_dragging_and_arrow_keys_move_and_choose_nothing(visit):
+    page = visit(graph().to_html())
+    start = box(page, "op1")
+    at = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
+    page.mouse.move(*at)
+    page.mouse.down()
+    page.mouse.move(at[0] + 40, at[1] - 30, steps=4)
+    page.mouse.move(at[0] + 90, at[1] - 70, steps=4)
+    page.mouse.up()
+    moved = box(page, "op1")
+    assert (moved["x"] - start["x"], moved["y"] - start["y"]) == pytest.approx((90, -70), abs=1)
+    assert "Click a box" in page.inner_text("#panel")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowDown")
+    assert box(page, "op1")["x"] == pytest.approx(
+        moved["x"] + 60, abs=1.5
+    )  # its line is thicker now
+    assert box(page, "op1")["y"] == pytest.approx(moved["y"] - 60, abs=1.5)
+
+
+def test_tab_goes_through_the_boxes_in_the_order_of_execution(visit):
+    g = graph()
+    page = visit(g.to_html())
+    page.focus("#themes button:last-of-type")
+    order = []
+    for _ in g.shown.nodes:
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.dataset.node"))
+    assert order == [n.id for n in g.shown.nodes]
+    page.focus("[data-node=op2]")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#panel h2") == "relu"
+    label = page.get_attribute("[data-node=op2]", "aria-label")
+    assert label == "relu, (6, 8), y = max(x, 0)"
+    page.keyboard.press("Escape")
+    assert "Click a box" in page.inner_text("#panel")
+
+
+def test_a_tooltip_says_what_a_box_does(visit):
+    page = visit(graph().to_html())
+    assert page.is_hidden("#tip")
+    page.hover("[data-node=op1]")
+    tip = page.inner_text("#tip")
+    assert "batch_norm" in tip and "backward: dx = γ/σ" in tip and "eps = 1e-05" in tip
+    place, shown = page.locator("#tip").bounding_box(), box(page, "op1")
+    assert place["x"] >= 0 and place["x"] + place["width"] <= WIDE[0]
+    assert place["y"] + place["height"] <= shown["y"] or place["y"] >= shown["y"] + shown["height"]
+    page.mouse.move(5, 400)
+    assert page.is_hidden("#tip")
+
+
+def test_search_shows_what_it_finds_and_goes_there(visit):
+    page = visit(graph().to_html())
+    page.keyboard.press("/")
+    page.keyboard.type("linear")
+    assert page.inner_text("#found") == "1 of 6"  # two ops, and what belongs to them
+    page.fill("#search", "linear y =")
+    assert page.inner_text("#found") == "1 of 2"
+    assert style(page, "op0", "stroke") == rgb(LIGHT.mark)
+    assert style(page, "op0", "fillOpacity") == "1"
+    assert style(page, "op1", "fillOpacity") == "0.25"
+    page.keyboard.press("Enter")
+    assert page.inner_text("#panel h2") == "linear" and page.url.endswith("#node=op0")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#found") == "2 of 2" and page.url.endswith("#node=op3")
+    page.keyboard.press("Shift+Enter")
+    assert page.url.endswith("#node=op0")
+    page.fill("#search", "(6,3)")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#panel h2") == "linear" and page.url.endswith("#node=op3")
+    middle = box(page, "op3")
+    assert middle["x"] + middle["width"] / 2 == pytest.approx(450, abs=2)
+    page.fill("#search", "no such thing")
+    assert page.inner_text("#found") == "none"
+    page.keyboard.press("Escape")
+    assert style(page, "op1", "fillOpacity") == "1"
+
+
+def test_depth_is_a_switch_and_back_is_as_before(visit):
+    page = visit(graph().to_html())
+    assert page.locator("#depths button").all_inner_texts() == ["1", "all"]
+    before = {n: box(page, n) for n in ("op0", "op4", "output0")}
+    page.click("#depths [data-value='1']")
+    assert page.locator("[data-node=module2]").count() == 1
+    assert page.locator("[data-node=op1]").count() == 0
+    assert page.url.endswith("#depth=1")
+    page.click("[data-node=module2]")
+    assert "BatchNorm1d(8)" in page.inner_text("#panel") and "1 op" in page.inner_text("#panel")
+    page.keyboard.press("Escape")
+    page.click("#depths [data-value='all']")
+    assert {n: box(page, n) for n in before} == before
+
+
+def test_what_is_chosen_stays_in_its_place_when_the_depth_changes(visit):
+    page = visit(graph().to_html(), "#node=op4")
+    before = box(page, "op4")
+    page.click("#depths [data-value='1']")
+    after = box(page, "op4")
+    assert (after["x"], after["y"]) == pytest.approx((before["x"], before["y"]), abs=2)
+    assert page.url.endswith("#depth=1&node=op4")
+
+
+def test_an_address_says_what_is_shown(visit):
+    page = visit(deep(3).to_html(), "#depth=1&node=module1")
+    assert page.get_attribute("#depths [data-value='1']", "aria-pressed") == "true"
+    assert "module" in page.inner_text("#panel") and "(3 ops)" not in page.inner_text("#panel")
+    assert page.inner_text("#panel h2") == "0"
+    page.evaluate("location.hash = '#depth=all&node=op2'")
+    until(page, "document.querySelector('#panel h2')?.textContent === 'add'")
+    page.evaluate("location.hash = '#depth=99&node=nothing'")
+    until(page, "document.querySelector('#panel h1') !== null")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_theme_is_that_of_the_system_until_somebody_chooses(visit, scheme):
+    page = visit(graph().to_html(), scheme=scheme)
+    themes = {"auto": scheme, "light": "light", "dark": "dark"}
+    for button in ("auto", "dark", "light", "auto"):
+        page.click(f"#themes [data-value={button}]")
+        theme = THEMES[themes[button]]
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == rgb(theme.page)
+        assert page.evaluate("getComputedStyle(panel).backgroundColor") == rgb(theme.fill["module"])
+        assert style(page, "op1", "fill") == rgb(theme.fill["op"])
+        assert style(page, "parameter0", "fill") == rgb(theme.fill["parameter"])
+
+
+def test_a_dark_graph_makes_a_dark_page(visit):
+    model = network()
+    page = visit(viz.graph(loss_of(model), model, theme="dark").to_html())
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == rgb(DARK.page)
+
+
+def test_a_large_picture_has_a_map(visit):
+    page = visit(deep(30).to_html())
+    assert page.is_visible("#map")
+    assert page.locator("#map [data-of]").count() > 60
+    start = box(page, "op0")
+    place = page.locator("#map svg").bounding_box()
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] - 5)
+    assert box(page, "op0")["y"] < start["y"] - 1000
+    assert not visit(graph().to_html()).is_visible("#map")
+
+
+def test_where_motion_is_welcome_a_box_glides_into_the_middle(visit):
+    page = visit(deep(30).to_html(), motion="no-preference")
+    page.fill("#search", "op90 sum")
+    page.fill("#search", "sum")
+    until(page, "Math.abs(boxes.get(matches[0]).getBoundingClientRect().top - 440) < 40")
+
+
+def test_in_a_narrow_window_the_panel_lies_below(visit):
+    page = visit(graph().to_html(), "#node=op1", size=NARROW)
+    stage, panel = page.locator("#stage").bounding_box(), page.locator("#panel").bounding_box()
+    assert panel["y"] >= stage["y"] + stage["height"] - 1
+    assert stage["height"] > 250 and panel["height"] > 250
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+
+
+HOSTILE = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&amp;'\"`${1}"]
+
+
+def test_names_are_text_whatever_they_hold(visit):
+    trace = graph().trace
+    for node, name in zip(trace.nodes, HOSTILE * 9, strict=False):
+        node.name, node.formula, node.notes, node.attributes = name, name, [name], {name: name}
+    page = visit(pictures.Graph(trace, title=HOSTILE[0]).to_html())
+    for i, name in enumerate(HOSTILE):
+        page.evaluate(f"picked('{trace.nodes[i].id}')")
+        assert page.inner_text("#panel h2") == name
+    page.hover("[data-node=op1]")
+    assert page.locator("img").count() == 0 and page.title() == HOSTILE[0]
+
+
+# ---- reading ---------------------------------------------------------------------------------
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const parse = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, below, share = 1) => {
+    const a = top[3] * share;
+    return [0, 1, 2].map((i) => top[i] * a + below[i] * (1 - a)).concat(1);
+  };
+  const luminance = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, w, i) => {
+    const p = c[i] / 255;
+    return sum + w * (p <= 0.04045 ? p / 12.92 : ((p + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const ground = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c[3]) layers.push(c);
+      if (c[3] === 1) break;
+    }
+    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255, 1]);
+  };
+  const found = [];
+  const note = (text, ink, paper) => {
+    const [low, high] = [luminance(over(ink, paper)), luminance(paper)].sort((a, b) => a - b);
+    found.push([(high + 0.05) / (low + 0.05), text]);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.getClientRects().length) continue;
+    if (element.closest("svg, script, template")) continue;
+    note(walker.currentNode.data, parse(getComputedStyle(element).color), ground(element));
+  }
+  const input = document.querySelector("#search");
+  note("placeholder", parse(getComputedStyle(input, "::placeholder").color), ground(input));
+  const shapes = [...document.querySelectorAll("#stage svg :is(rect, polygon, path, text)")];
+  const paper = ground(document.querySelector("#stage"));
+  const below = [];
+  for (const shape of shapes) {
+    const css = getComputedStyle(shape), r = shape.getBoundingClientRect();
+    if (shape.tagName !== "text") {
+      if (css.fill !== "none") below.push([r, parse(css.fill), Number(css.fillOpacity)]);
+      continue;
+    }
+    if (!shape.textContent.trim()) continue;
+    const x = r.left + r.width / 2, y = r.top + r.height / 2;
+    const around = ([b]) => b.left <= x && x <= b.right && b.top <= y && y <= b.bottom;
+    const under = below.filter(around).reduce((c, [, fill, share]) => over(fill, c, share), paper);
+    note(shape.textContent, parse(css.fill), under);
+  }
+  return found;
+}"""
+
+
+def unreadable(page):
+    found = page.evaluate(CONTRAST)
+    assert len(found) > 30
+    return [(text, round(ratio, 2)) for ratio, text in found if ratio < 4.5]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_the_graph_can_be_read(visit, scheme):
+    """A contrast of 4.5:1: WCAG 2.1, success criterion 1.4.3."""
+    page = visit(graph().to_html(), scheme=scheme)
+    assert unreadable(page) == []
+    page.click("[data-node=op1]")
+    page.hover("[data-node=parameter0]")
+    assert unreadable(page) == []
+    page.fill("#search", "norm")
+    assert unreadable(page) == []
+    page.click("#depths [data-value='1']")
+    assert unreadable(page) == []
+
+
+INSIDE = """() => {
+  const out = [];
+  for (const group of document.querySelectorAll("#stage [data-node]")) {
+    const b = group.querySelector("rect, polygon, path").getBoundingClientRect();
+    for (const text of group.querySelectorAll("text")) {
+      const r = text.getBoundingClientRect();
+      const apart = [b.left - r.left, r.right - b.right, b.top - r.top, r.bottom - b.bottom];
+      if (text.textContent.trim() && Math.max(...apart) > 1) out.push([text.textContent, apart]);
+    }
+  }
+  return out;
+}"""
+
+
+def test_text_stays_inside_its_box(visit):
+    page = visit(graph().to_html())
+    assert page.evaluate(INSIDE) == []
