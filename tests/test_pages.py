@@ -543,3 +543,290 @@ INSIDE = """() => {
 def test_text_stays_inside_its_box(visit):
     page = visit(graph().to_html())
     assert page.evaluate(INSIDE) == []
+
+
+# ---- step by step ----------------------------------------------------------------------------
+
+
+def stepper(**norm):
+    model = network(**norm)
+    return viz.step(loss_of(model), model)
+
+
+def used_twice():
+    a, b = mg.tensor([[1.0, -2.0]], requires_grad=True), mg.tensor([[3.0, 0.5]])
+    h = a * b
+    return viz.step((h * h + h).sum(), names={"a": a, "b": b})
+
+
+def where(page):
+    """The step and the operation that the panel shows."""
+    return page.inner_text("#count"), page.inner_text("#step h2")
+
+
+def tables(page):
+    """The texts of the panel's tables, by the name above each."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("#step .array")].map((array) => [
+            array.dataset.name,
+            [...array.querySelectorAll("tr")].map((r) => [...r.cells].map((c) => c.textContent)),
+        ])"""
+    )
+
+
+def test_a_stepper_is_one_small_file_and_the_same_bytes_each_time(tmp_path):
+    first, second = stepper().to_html(), stepper().to_html()
+    assert first == second
+    assert stepper().render(tmp_path / "step.html").read_text(encoding="utf-8") == first
+    assert re.findall(r"<(?:link|img|iframe|object)|src=|url\(|@import", first) == []
+    assert len(first.encode()) < 200_000
+    assert stepper().render(tmp_path / "step.svg").read_bytes().startswith(b"<?xml")
+    opened = [s["opened"] for s in page_data(first)["states"]]
+    assert opened == ["", "fc1", "bn1", "op4", "fc2"]
+
+
+def test_buttons_keys_and_slider_walk_through_the_steps(visit):
+    page = visit(stepper().to_html())
+    assert where(page) == ("1 / 12", "linear")
+    assert page.is_disabled("#prev")
+    page.click("#next")
+    assert where(page) == ("2 / 12", "batch_norm")
+    page.keyboard.press("ArrowRight")
+    assert where(page) == ("3 / 12", "relu")
+    page.keyboard.press("ArrowLeft")
+    page.click("#prev")
+    assert where(page) == ("1 / 12", "linear")
+    page.keyboard.press("End")
+    assert where(page) == ("12 / 12", "every gradient")
+    assert page.is_disabled("#next")
+    page.keyboard.press("Home")
+    assert where(page)[0] == "1 / 12"
+    slider = page.locator("#slider").bounding_box()
+    page.mouse.click(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    assert where(page)[0] in ("6 / 12", "7 / 12")
+    page.keyboard.press("ArrowRight")  # the slider has the focus: one step, not two
+    assert where(page)[0] in ("7 / 12", "8 / 12")
+    assert re.search(r"#step=[78]$", page.url)
+    assert re.match(r"[78] of 12: backward, ", page.get_attribute("#slider", "aria-valuetext"))
+
+
+def test_a_click_on_a_box_goes_to_its_step(visit):
+    page = visit(stepper().to_html())
+    page.click("[data-node=op2]")
+    assert where(page) == ("3 / 12", "relu") and page.inner_text(".phase") == "forward"
+    page.keyboard.press("End")
+    page.click("[data-node=op2]")
+    assert where(page) == ("9 / 12", "relu") and page.inner_text(".phase") == "backward"
+    page.click("[data-node=parameter4]")  # fc2's weight: where its gradient comes
+    assert where(page) == ("8 / 12", "linear")
+
+
+def test_what_is_done_is_full_what_is_to_come_is_faded_what_is_now_is_filled(visit):
+    page = visit(stepper().to_html(), "#step=9")
+    assert where(page)[1] == "relu"
+    assert style(page, "op2", "fill") == rgb(LIGHT.fill["gradient"])
+    assert style(page, "op2", "stroke") == rgb(LIGHT.line["gradient"])
+    assert style(page, "op2", "strokeWidth") == "3.5px"
+    assert style(page, "op3", "fill") == rgb(LIGHT.fill["op"])
+    assert style(page, "op3", "fillOpacity") == style(page, "op3", "strokeOpacity") == "1"
+    assert style(page, "op1", "fillOpacity") == "0.25"
+    assert style(page, "op1", "fill", "text") == rgb(html.DIM["light"])
+    assert style(page, "parameter4", "fillOpacity") == "1"  # its gradient is there
+    assert style(page, "parameter0", "fillOpacity") == "0.25"
+    assert style(page, "input1", "fillOpacity") == "0.25"  # the target gets none
+    page.keyboard.press("Home")
+    assert style(page, "op0", "fill") == rgb(LIGHT.fill["input"])
+    assert style(page, "op0", "stroke") == rgb(LIGHT.line["input"])
+    assert style(page, "op1", "fillOpacity") == "0.25"
+    page.keyboard.press("End")
+    assert style(page, "parameter0", "fillOpacity") == "1"
+    assert style(page, "input0", "fillOpacity") == "0.25"
+
+
+def test_boxes_fill_with_the_size_of_what_they_hold(visit):
+    page = visit(stepper().to_html(), "#step=2")
+    badge = "[data-node={}] .badge".format
+    assert page.text_content(badge("op1")).startswith("‖y‖ 6.9")
+    assert page.text_content(badge("op2")) == ""
+    page.keyboard.press("End")
+    assert page.text_content(badge("op4")) == "dy = 1"
+    assert page.text_content(badge("op0")).startswith("‖dy‖ 0.")
+    assert page.evaluate(INSIDE) == []
+
+
+def test_the_tables_hold_the_numbers_of_the_step(visit):
+    model = network()
+    x = mg.randn(6, 4)
+    h = model[1](model[0](x))
+    h.retain_grad()
+    loss = F.cross_entropy(model[3](model[2](h)), mg.tensor([0, 1, 2, 0, 1, 2]))
+    page = visit(viz.step(loss, model).to_html(), "#step=9")
+    loss.backward()
+
+    def shown(array):
+        rows = [[f"{v:.3f}".replace("-", "\N{MINUS SIGN}") for v in row] for row in array.tolist()]
+        zero = "0.000"
+        return [[zero if v == f"\N{MINUS SIGN}{zero}" else v for v in row] for row in rows]
+
+    names, numbers = zip(*tables(page), strict=True)
+    assert names == ("dy", "y", "dx")  # arriving, saved, leaving
+    assert numbers[2] == shown(h.grad)
+    assert numbers[1] == shown(h.relu())
+    said = page.inner_text("#step")
+    assert "dx = dy · [y > 0]" in said
+    for title in ("gradient arriving", "saved values used", "gradient leaving"):
+        assert title in said.lower()
+    norm = float((h.grad * h.grad).sum()) ** 0.5
+    assert f"(6, 8) · norm {norm:.3g}" in said
+    page.keyboard.press("Home")
+    assert [name for name, _ in tables(page)] == ["x", "W", "b", "y"]
+    assert "kept for backward: x" in page.inner_text("#step")
+
+
+def test_the_colours_of_a_table_go_two_ways(visit):
+    page = visit(used_twice().to_html())
+    tints = page.evaluate(
+        """() => [...[...document.querySelectorAll("#step table")].at(-1).rows[0].cells].map(
+            (c) => getComputedStyle(c).backgroundColor.match(/[\\d.]+/g).map(Number))"""
+    )
+    assert tables(page)[-1][1] == [["3.000", "\N{MINUS SIGN}1.000"]]
+    high, low = tints
+    assert high[0] > high[2] and low[2] > low[0]  # reddish, bluish
+    assert high[3] == pytest.approx(0.45) and low[3] == pytest.approx(0.15)
+
+
+def test_gradients_that_add_up_are_shown_one_by_one_and_in_all(visit):
+    page = visit(used_twice().to_html())
+    seen = []
+    for _ in range(8):
+        page.keyboard.press("ArrowRight")
+        texts = page.locator("#step .array").all_inner_texts()
+        seen += [t for t in texts if re.match(r"d\w \((\d of|total)", t)]
+    assert [t.split(" to ")[0] for t in seen] == [
+        "db (1 of 3)",
+        "da (2 of 3)",
+        "db (3 of 3)",
+        "db (total)",
+    ]
+    assert "7.000" in seen[-1] and "\N{MINUS SIGN}1.000" in seen[-1]  # 2h + 1
+
+
+def test_an_entry_is_checked_by_a_finite_difference(visit):
+    page = visit(used_twice().to_html(), "#step=99")
+    said = page.inner_text("#step .check")
+    assert said.startswith("perturb a[0, 0]: finite difference 21, vjp 21")
+    assert "computed anew in float64" in said
+    page.click("#step td.checked >> nth=1")
+    assert "perturb a[0, 1]: finite difference \N{MINUS SIGN}0.5, vjp \N{MINUS SIGN}0.5" in (
+        page.inner_text("#step .check")
+    )
+    page.focus("#step td.checked >> nth=0")
+    page.keyboard.press("Enter")
+    assert "a[0, 0]" in page.inner_text("#step .check")
+    asked = page.evaluate("getComputedStyle(document.querySelector('td.asked')).outlineStyle")
+    assert asked == "solid"
+
+
+def test_why_opens_a_fused_op_and_back_is_where_one_was(visit):
+    page = visit(stepper().to_html(), "#step=10")
+    assert where(page) == ("10 / 12", "batch_norm")
+    page.click("#why")
+    assert page.inner_text("#crumb") == "◂ the whole graph / batch_norm, opened"
+    assert page.locator("#stage [data-node]").count() == 15
+    assert page.inner_text(".phase") == "backward" and page.url.endswith("&open=bn1")
+    arriving = tables(page)[0]
+    page.keyboard.press("End")
+    gradients = dict(tables(page))
+    page.click("#close")
+    assert where(page) == ("10 / 12", "batch_norm") and page.url.endswith("#step=10")
+    assert tables(page)[0] == ["dy", arriving[1]]
+    assert [dict(tables(page))[f"d{n}"] for n in "xγβ"] == [gradients[n] for n in "xγβ"]
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.click("#why")
+    assert where(page) == ("1 / 24", "mean") and page.inner_text(".phase") == "forward"
+
+
+def test_addresses_of_steps(visit):
+    page = visit(stepper().to_html(), "#step=4&open=bn1")
+    assert where(page) == ("4 / 24", "mean") and "opened" in page.inner_text("#crumb")
+    page.click("#close")
+    assert where(page) == ("10 / 12", "batch_norm")
+    page.evaluate("location.hash = '#step=3'")
+    until(page, "document.querySelector('#count').value === '3 / 12'")
+    page.evaluate("location.hash = '#step=x&open=nothing'")
+    until(page, "document.querySelector('#count').value === '1 / 12'")
+
+
+def test_searching_goes_to_the_step_of_what_is_found(visit):
+    page = visit(stepper().to_html())
+    page.fill("#search", "cross")
+    page.keyboard.press("Enter")
+    assert where(page) == ("5 / 12", "cross_entropy")
+
+
+def test_play_walks_to_the_end_and_stops(visit):
+    page = visit(used_twice().to_html(), "#step=8")
+    count = int(page.inner_text("#count").split()[-1])
+    page.evaluate(f"go({count} - 3)")
+    page.keyboard.press("Space")
+    assert page.get_attribute("#play", "aria-pressed") == "true"
+    page.wait_for_timeout(3600)
+    assert where(page)[0] == f"{count} / {count}"
+    assert page.get_attribute("#play", "aria-pressed") == "false"
+
+
+def test_dots_run_along_the_arrows_of_a_step_where_motion_is_welcome(visit):
+    page = visit(stepper().to_html(), "#step=9", motion="no-preference")
+    places = []
+    for _ in range(2):
+        places.append(page.locator(".particle").first.bounding_box()["y"])
+        page.wait_for_timeout(150)
+    assert places[1] < places[0]  # up: a gradient
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    places = []
+    for _ in range(2):
+        places.append(page.locator(".particle").first.bounding_box()["y"])
+        page.wait_for_timeout(150)
+    assert places[1] > places[0]  # down: a value
+    calm = visit(stepper().to_html(), "#step=9")
+    assert calm.locator(".particle").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "opened"])
+def test_every_text_of_the_steps_can_be_read(visit, scheme, fused):
+    page = visit(stepper(fused=fused).to_html(), scheme=scheme)
+    steps = int(page.inner_text("#count").split()[-1])
+    for _ in range(steps):
+        assert unreadable(page) == []
+        page.keyboard.press("ArrowRight")
+    if fused:
+        page.evaluate("goto(location.hash = '#step=13&open=bn1')")
+        until(page, "state.opened === 'bn1'")
+        assert unreadable(page) == []
+
+
+def test_a_stepper_in_a_narrow_window(visit):
+    page = visit(stepper().to_html(), "#step=9", size=NARROW)
+    stage, panel = page.locator("#stage").bounding_box(), page.locator("#panel").bounding_box()
+    assert panel["y"] >= stage["y"] + stage["height"] - 1 and stage["height"] > 250
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    now = box(page, "op2")
+    assert now["y"] > stage["y"] and now["y"] + now["height"] < stage["y"] + stage["height"]
+
+
+def test_a_long_walk_has_a_map(visit):
+    mg.manual_seed(0)
+    model = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.Tanh()) for _ in range(20)])
+    page = visit(viz.step(model(mg.randn(2, 4)).sum(), model).to_html(), "#step=30")
+    assert page.is_visible("#map")
+    assert "rgb" in page.evaluate("getComputedStyle(document.querySelector('#map .chosen')).fill")
+    now, stage = box(page, page_now(page)), page.locator("#stage").bounding_box()
+    assert stage["y"] <= now["y"] <= stage["y"] + stage["height"]
+
+
+def page_now(page):
+    return page.evaluate("steps[at].node")

@@ -20,9 +20,19 @@ from minigrad.viz import trace
 from minigrad.viz.health import Diagnosis, Finding, check
 from minigrad.viz.picture import Graph
 from minigrad.viz.render import GraphvizError
+from minigrad.viz.stepper import Stepper, step
 from minigrad.viz.style import THEMES
 
-__all__ = ["Diagnosis", "Finding", "Graph", "GraphvizError", "check", "graph"]
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Graph",
+    "GraphvizError",
+    "Stepper",
+    "check",
+    "graph",
+    "step",
+]
 
 DIRECTIONS = ("TB", "LR")
 

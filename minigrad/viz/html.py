@@ -46,7 +46,8 @@ class State:
     def label(self) -> str:
         """What the state is called where it was left out."""
         depth = "every module open" if self.depth == "all" else f"depth {self.depth}"
-        return f"{depth}, fused ops opened" if self.opened else depth
+        opened = "fused ops" if self.opened == "all" else self.opened
+        return f"{depth}, {opened} opened" if opened else depth
 
 
 # ---- colours as variables ---------------------------------------------------------------------
@@ -334,11 +335,11 @@ def fitting(
     kept: list[State] = []
     left_out: list[str] = []
     size = 0
-    seen: list[Trace] = []
+    seen: list[State] = []
     for state in states:
-        if any(same(state.trace, t) for t in seen):
+        if any(same(state, other) for other in seen):
             continue
-        seen.append(state.trace)
+        seen.append(state)
         if len(kept) == MOST_STATES:
             left_out.append(state.label)
             continue
@@ -352,6 +353,6 @@ def fitting(
     return kept, left_out
 
 
-def same(a: Trace, b: Trace) -> bool:
+def same(a: State, b: State) -> bool:
     """Whether two pictures would show the same boxes."""
-    return [n.id for n in a.nodes] == [n.id for n in b.nodes]
+    return a.opened == b.opened and [n.id for n in a.trace.nodes] == [n.id for n in b.trace.nodes]
