@@ -260,12 +260,15 @@ __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
     from minigrad import data, inspect, profiler, viz
+    from minigrad.summaries import summary
 else:
 
     def __getattr__(name: str) -> object:
         """What not every program needs is imported when it is first asked for."""
         if name in ("data", "inspect", "profiler", "viz"):
             return _import_module(f"minigrad.{name}")
+        if name == "summary":
+            return _import_module("minigrad.summaries").summary
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -492,6 +495,7 @@ __all__ = [
     "std_mean",
     "sub",
     "sum",
+    "summary",
     "swapaxes",
     "swapdims",
     "t",

@@ -31,10 +31,12 @@ from minigrad import engine
 from minigrad.backends import backends
 from minigrad.compilation import Replay
 from minigrad.engine import owner
+from minigrad.methods import Methods
 from minigrad.nn.module import Call, Module, path_of
 from minigrad.ops import Op
+from minigrad.ops.costs import multiply_adds
 from minigrad.optim.optimizer import Optimizer
-from minigrad.viz.tables import duration, memory, table
+from minigrad.viz.tables import count, duration, memory, table
 
 __all__ = ["Averages", "Event", "Row", "profile", "record_function"]
 
@@ -43,7 +45,7 @@ tensors: Any = import_module("minigrad.tensor")
 
 GROUPS = ("op", "module", "range")
 #: What ``sort_by=`` takes, and the names that PyTorch has for it.
-ORDERS = ("time", "forward", "backward", "calls", "allocated", "kept", "name", "order")
+ORDERS = ("time", "forward", "backward", "calls", "allocated", "kept", "flops", "name", "order")
 ALIASES = {
     "cpu_time_total": "time",
     "self_cpu_time_total": "time",
@@ -67,12 +69,13 @@ class Event:
     seq: int = 0  # of the op on the tape; 0 where it was not recorded
     path: str = ""  # of the module it ran in
     root: str = ""  # class of the outermost of the modules around it; empty outside of all
-    shape: tuple[int, ...] = ()  # of what it made
+    shape: Any = ()  # of what it made; of a module's outputs, nested as they are
     seconds: float = 0.0
     within: float = 0.0  # of those, spent in events of the same kind inside
     allocated: int = 0  # new memory of its results
     kept: int = 0  # what the op keeps for backward
     live: int = 0  # bytes alive when it had finished
+    flops: int = 0  # two for each multiply-add, forward
     op: Any = None  # the op, while it runs
 
     @property
@@ -91,6 +94,7 @@ class Row:
     backward: float = 0.0
     allocated: int = 0
     kept: int = 0
+    flops: int = 0
     first: float = 0.0  # when the first began
     share: float = 0.0  # of the time of all ops; of a range, of the whole
 
@@ -117,8 +121,8 @@ class Averages(list[Row]):
 
         Args:
             sort_by: ``"time"`` (forward and backward), ``"forward"``, ``"backward"``, ``"calls"``,
-                ``"allocated"``, ``"kept"``, ``"name"``, or ``"order"``, that of their first run;
-                PyTorch's ``"cpu_time_total"`` and ``"self_cpu_time_total"`` are ``"time"``.
+                ``"allocated"``, ``"kept"``, ``"flops"``, ``"name"``, or ``"order"``, that of their
+                first run; PyTorch's names, as ``"self_cpu_time_total"``, are understood.
             row_limit: the most rows to show.
         """
         order = ALIASES.get(sort_by, sort_by)
@@ -129,9 +133,10 @@ class Averages(list[Row]):
         if order == "name":
             rows.sort(key=lambda r: r.key)
         elif order != "order":
-            column = {"calls": "count"}.get(order, order)
+            column = "count" if order == "calls" else order
             rows.sort(key=lambda r: -getattr(r, column))
         titles = ["calls", "forward", "backward", "share", "allocated", "kept"]
+        counted = any(row.flops for row in rows)
         cells = [
             [
                 row.key,
@@ -141,9 +146,11 @@ class Averages(list[Row]):
                 f"{row.share:.0%}",
                 memory(row.allocated) if row.allocated else "–",
                 memory(row.kept) if row.kept else "–",
+                *([count(row.flops) if row.flops else "–"] if counted else []),
             ]
             for row in rows[:row_limit]
         ]
+        titles += ["flops"] if counted else []
         if self.group_by == "range":
             titles, cells = ["calls", "time", "share"], [[*c[:3], c[4]] for c in cells]
         lines = [table([self.group_by, *titles], cells, right=range(1, len(titles) + 1))]
@@ -231,6 +238,8 @@ class profile:  # noqa: N801 - PyTorch's name
 
     Args:
         profile_memory: follow memory; without it the profile is faster.
+        with_flops: count floating-point operations, two for each multiply-add, of products and
+            norms, forward (``ops.costs``).
     Attributes:
         events: what ran, in the order in which it began; a list of Event.
         seconds: from ``__enter__`` to ``__exit__``.
@@ -243,15 +252,15 @@ class profile:  # noqa: N801 - PyTorch's name
         ...     net(mg.randn(16, 4)).sum().backward()
         >>> [(e.name, e.path) for e in prof.events if e.kind == "forward"]
         [('linear', '0'), ('relu', '1'), ('sum', '')]
-        >>> prof.peak.bytes, prof.peak.event.name
-        (1024, 'relu')
+        >>> print(prof.peak)
+        1.02 kB in the forward of relu (1)
 
     Differs: PyTorch's profile has no columns for backward (its rows are of C++ functions), follows
     memory only where asked to, and takes a schedule.
     """
 
-    def __init__(self, *, profile_memory: bool = True) -> None:
-        self.profile_memory = profile_memory
+    def __init__(self, *, profile_memory: bool = True, with_flops: bool = False) -> None:
+        self.profile_memory, self.with_flops = profile_memory, with_flops
         self.events: list[Event] = []
         self.seconds = 0.0
         self._live = Live()
@@ -327,6 +336,8 @@ class profile:  # noqa: N801 - PyTorch's name
         shaped = arrays[0] if event.kind == "backward" else result
         event.shape = tuple(getattr(shaped, "shape", ()))
         self._stacks.last = id(op), event  # for grow, which may follow
+        if self.with_flops and event.kind == "forward":
+            event.flops = 2 * multiply_adds(op, arrays, result)
         if not self.profile_memory:
             return
         for array in arrays:
@@ -359,9 +370,11 @@ class profile:  # noqa: N801 - PyTorch's name
             call = Call(tensors.scope.get(), weakref.ref(module))
             event = self._open(type(module).__name__, "module", call)
             try:
-                return function(module, *args, **kwargs)
+                result = function(module, *args, **kwargs)
             finally:
                 self._close(event)
+            event.shape = shapes_of(result)
+            return result
 
         return timed
 
@@ -459,6 +472,7 @@ class profile:  # noqa: N801 - PyTorch's name
                     row.backward += e.self_seconds if e.kind == "backward" else 0.0
                     row.allocated += e.allocated
                     row.kept += e.kept
+                    row.flops += e.flops
             if group_by == "module":
                 for e in (e for e in self.events if e.kind == "module"):
                     if (key := _around(e, several)[-1]) in rows:
@@ -499,8 +513,8 @@ class profile:  # noqa: N801 - PyTorch's name
                 args.update(shape=list(e.shape), allocated=e.allocated, kept=e.kept, seq=e.seq)
             written.append({**span, "args": args})
             if self.profile_memory and e.kind in ("forward", "backward"):
-                count = {"name": "live bytes", "ph": "C", "pid": pid, "args": {"bytes": e.live}}
-                written.append({**count, "ts": 1e6 * (e.start + e.seconds)})
+                curve = {"name": "live bytes", "ph": "C", "pid": pid, "args": {"bytes": e.live}}
+                written.append({**curve, "ts": 1e6 * (e.start + e.seconds)})
         data = json.dumps({"traceEvents": written, "displayTimeUnit": "ms"})
         if os.fspath(path).endswith(".gz"):
             with gzip.open(path, "wt", encoding="utf-8") as packed:
@@ -554,6 +568,15 @@ def subclasses(cls: type) -> list[type]:
         found += below
         stack += below
     return list(dict.fromkeys(found))
+
+
+def shapes_of(result: Any) -> Any:
+    """The shapes of the tensors in what a module returned, nested as they are."""
+    if isinstance(result, Methods):
+        return tuple(result.shape)
+    if isinstance(result, dict):
+        return {k: shapes_of(v) for k, v in result.items()}
+    return [shapes_of(v) for v in result] if isinstance(result, tuple | list) else None
 
 
 def kept_bytes(op: Op) -> int:

@@ -42,7 +42,7 @@ def test_every_op_with_its_module_forward_and_backward():
     with profile() as prof:
         step(model)
     forward = [("linear", "0"), ("batch_norm", "1"), ("relu", "2.0"), ("linear", "2.1")]
-    forward += [("cross_entropy", "")]
+    forward.append(("cross_entropy", ""))
     assert seen(prof, "forward") == forward
     assert seen(prof, "backward") == forward[::-1]
     assert seen(prof, "module") == [
@@ -119,6 +119,17 @@ def test_memory_by_hand():
     assert prof.peak.bytes == pytest.approx(12_000_000, abs=100)
     assert (prof.peak.event.name, prof.peak.event.kind) == ("mul", "backward")
     assert "12.0 MB in the backward of mul" in str(prof.table())
+
+
+def test_flops_where_asked_for():
+    model = net()
+    with profile(with_flops=True) as prof:
+        step(model)
+    rows = {row.key: row.flops for row in prof.key_averages()}
+    assert rows["linear"] == 2 * 16 * (4 * 8 + 8 * 3)
+    assert rows["batch_norm"] == 2 * 3 * 16 * 8
+    assert prof.table("flops").splitlines()[0].endswith("flops")
+    assert prof.table("flops").splitlines()[1].startswith("linear")
 
 
 def test_views_take_no_memory():

@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from minigrad.backends import backend_of, capture
@@ -682,6 +683,10 @@ class Module:
     def extra_repr(self) -> str:
         """What stands between the parentheses of ``repr``; a subclass says its settings."""
         return ""
+
+    def summary(self, x: Any = None, *, depth: int | None = None) -> Any:
+        """The layers as a table, with shapes, parameters and work; see ``minigrad.summary``."""
+        return import_module("minigrad.summaries").summary(self, x, depth=depth)
 
     def _get_name(self) -> str:
         return type(self).__name__

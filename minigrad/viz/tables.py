@@ -52,14 +52,24 @@ def duration(seconds: float) -> str:
     return f"{_three(seconds * factor)} {unit}"
 
 
-def memory(count: float) -> str:
-    """Bytes in few characters, in powers of 1000: ``512 B``, ``4.1 kB``, ``1.05 MB``."""
-    if count < 1000:
-        return f"{count:.0f} B"
+def memory(n: float) -> str:
+    """Bytes in few characters, in powers of 1000: ``512 B``, ``4.10 kB``, ``1.05 MB``."""
+    said = count(n)
+    return f"{said}B" if " " in said else f"{said} B"
+
+
+def count(n: float) -> str:
+    """A count in few characters: ``512``, ``4.10 k``, ``1.05 M``, ``7.20 G``."""
     unit = 0
-    while count >= 999.5 and unit < 4:
-        count, unit = count / 1000, unit + 1
-    return f"{_three(count)} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
+    whole = n < 1000
+    while n >= 999.5 and unit < 4:
+        n, unit = n / 1000, unit + 1
+    return f"{n:.0f}" if whole else f"{_three(n)} {('', 'k', 'M', 'G', 'T')[unit]}"
+
+
+def grouped(n: int) -> str:
+    """A whole number with its digits in groups: ``12 345``."""
+    return f"{n:,}".replace(",", " ")
 
 
 def _three(value: float) -> str:
