@@ -15,7 +15,7 @@ from typing import Any
 
 import minigrad
 from minigrad import Tensor, nn
-from minigrad.inspect.charts import Chart
+from minigrad.viz.charts import Chart
 
 DOCS = Path(__file__).resolve().parent
 CHAPTERS = sorted((DOCS / "chapters").glob("[0-9]*.md"))

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 import minigrad as mg
 from minigrad import data
 from minigrad.nn import functional as F
-from minigrad.viz.plots import figure
+from minigrad.viz.charts import figure
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"  # where the project's tests look for data, too

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -147,7 +147,8 @@ def train(args: argparse.Namespace) -> int:
     save(model.state_dict(), out / "weights.safetensors")
     history.save(out / "history.csv")
     if history.epochs:
-        _plot(history, out / "curves.png")
+        _plot(plots.learning_curves, out / "curves.png", history)
+        _plot(plots.confusion_matrix, out / "confusion.png", *_answers(model, tests, args.device))
     loss, accuracy = evaluate(model, tests, device=args.device)
     if history.interrupted:
         print(f"interrupted after {len(history.epochs)} whole epochs; what was reached is saved")
@@ -163,11 +164,20 @@ def _report(row: Epoch) -> None:
     )
 
 
-def _plot(history: Any, path: Path) -> None:
+def _plot(plot: Callable[..., Any], path: Path, *args: Any) -> None:
     try:
-        plots.learning_curves(history, path)
+        plot(*args, path)
     except ModuleNotFoundError as error:
         print(f"no {path.name}: {error}", file=sys.stderr)
+
+
+def _answers(model: nn.Module, tests: Iterable[Any], device: str) -> tuple[Any, Any]:
+    """The labels of the test data, and what the model says, in eval mode."""
+    model.eval()
+    with mg.no_grad():
+        pairs = [(labels, model(x.to(device)).argmax(1).cpu()) for x, labels in tests]
+    model.train()
+    return tuple(mg.cat(parts) for parts in zip(*pairs, strict=True))  # type: ignore[return-value]
 
 
 def draw_model(

@@ -23,7 +23,13 @@ def test_train_writes_a_run_folder(tmp_path, capsys):
     assert "test accuracy" in text
     assert float(text.split("test accuracy ")[1].split("%")[0]) > 85
     names = {p.name for p in out.iterdir()}
-    assert {"weights.safetensors", "history.csv", "curves.png", "graph.dot"} <= names
+    assert {
+        "weights.safetensors",
+        "history.csv",
+        "curves.png",
+        "confusion.png",
+        "graph.dot",
+    } <= names
     with open(out / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert [r["epoch"] for r in rows] == ["1", "2"]

@@ -12,10 +12,10 @@ import numpy as np
 from minigrad.creation import zeros_like
 from minigrad.errors import ShapeError
 from minigrad.gradients import grad as gradients_of
-from minigrad.inspect.charts import Chart
 from minigrad.inspect.unchanged import host, unchanged
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
+from minigrad.viz.charts import Chart
 from minigrad.viz.tables import number
 
 #: The most outputs: each costs a backward pass.

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from minigrad.errors import CheckpointError
-from minigrad.inspect.charts import Chart
+from minigrad.viz.charts import Chart
 from minigrad.viz.tables import number, table
 
 FORMAT = 1

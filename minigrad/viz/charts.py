@@ -6,7 +6,6 @@ from importlib import import_module
 from os import PathLike
 from typing import Any
 
-from minigrad.viz.plots import figure
 from minigrad.viz.style import THEMES, Theme
 
 #: The rows of the style table whose lines stand for the first, second, ... curve.
@@ -14,8 +13,25 @@ CURVES = ("input", "gradient", "output", "parameter", "op", "buffer")
 STYLES = ("-", "--", "-.", ":")
 
 
+def figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure, outside pyplot's global state.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed; says how to get it.
+    """
+    try:
+        module = import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError('plots need matplotlib: pip install "minigrad[viz]".') from None
+    return module.Figure(figsize=(width, height), layout="constrained", dpi=120)
+
+
 class Chart:
-    """A matplotlib figure in a theme: ``axes`` are the panels, ``save`` writes it."""
+    """A matplotlib figure in a theme: ``axes`` are the panels, ``save`` writes it.
+
+    With ``ax``, the axes of a figure that is there already, or as many as there are panels, it is
+    drawn into these instead.
+    """
 
     def __init__(
         self,
@@ -24,15 +40,24 @@ class Chart:
         theme: str,
         rows: int = 1,
         columns: int = 1,
+        ax: Any = None,
         **options: Any,
     ) -> None:
         if theme not in THEMES:
             raise ValueError(f"theme= must be one of {', '.join(THEMES)}; got {theme!r}.")
         self.theme: Theme = THEMES[theme]
-        self.figure = figure(width, height)
-        self.figure.set_facecolor(self.theme.page)
-        panels = self.figure.subplots(rows, columns, squeeze=False, **options)
-        self.axes: list[Any] = list(panels.reshape(-1))
+        self.axes: list[Any]
+        if ax is None:
+            self.figure = figure(width, height)
+            self.figure.set_facecolor(self.theme.page)
+            panels = self.figure.subplots(rows, columns, squeeze=False, **options)
+            self.axes = list(panels.reshape(-1))
+        else:
+            self.axes = list(ax.reshape(-1)) if hasattr(ax, "reshape") else _listed(ax)
+            if len(self.axes) != rows * columns or not hasattr(self.axes[0], "plot"):
+                many = f"{rows * columns} axes" if rows * columns > 1 else "one axes"
+                raise ValueError(f"ax= must be {many} of a matplotlib figure, got {ax!r}.")
+            self.figure = self.axes[0].figure
         for axes in self.axes:
             self._dress(axes)
 
@@ -87,3 +112,7 @@ class Chart:
         if path is not None:
             self.figure.savefig(path, facecolor=self.theme.page)
         return self.figure
+
+
+def _listed(ax: Any) -> list[Any]:
+    return list(ax) if isinstance(ax, list | tuple) else [ax]
