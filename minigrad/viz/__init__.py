@@ -11,7 +11,8 @@ is drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from minigrad.errors import GraphError
 from minigrad.nn.module import Module
@@ -31,8 +32,21 @@ __all__ = [
     "Stepper",
     "check",
     "graph",
+    "plots",
     "step",
+    "tensorboard",
 ]
+
+if TYPE_CHECKING:
+    from minigrad.viz import plots, tensorboard
+else:
+
+    def __getattr__(name: str) -> object:
+        """What not every picture needs is imported when it is first asked for."""
+        if name in ("plots", "tensorboard"):
+            return import_module(f"minigrad.viz.{name}")
+        raise AttributeError(f"module 'minigrad.viz' has no attribute {name!r}")
+
 
 DIRECTIONS = ("TB", "LR")
 
