@@ -157,6 +157,8 @@ def sweep(
             )
         if _last_change > op.seq:
             check_unchanged(op)
+        if op.xp.several and differentiable is None:
+            op.xp.use(grad)  # the caller makes the device of before current again
         if differentiable is None:
             flows = op.backward(op.xp, grad, *saved)
         else:
@@ -179,6 +181,8 @@ def sweep(
                 known += flow
                 pending[edge] = known
             else:
+                if op.xp.several and differentiable is None:
+                    op.xp.use(flow)
                 pending[edge] = known + flow
                 if differentiable is None:
                     owned.add(edge)

@@ -12,7 +12,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends, capture, quiet
+from minigrad.backends import backend_of, backends, capture, quiet, same_device
 from minigrad.engine import set_recording
 from minigrad.errors import GraphError, ShapeError
 from minigrad.methods import Methods
@@ -136,8 +136,7 @@ def sweep(
                     f"backward() on a tensor of shape {t.shape} needs a gradient; "
                     "call .sum() or .mean() first, or pass gradient=."
                 )
-            one = backend_of(t.array).asarray(1, dtype=t.dtype)
-            seed = t._wrap(one.reshape(t.shape) if t.shape else one)
+            seed = t._wrap(backend_of(t.array).ones_like(t.array))
         elif seed.shape != t.shape:
             raise ShapeError(f"gradient= must have shape {t.shape}, got {seed.shape}.")
         elif seed.dtype != t.dtype:
@@ -147,7 +146,7 @@ def sweep(
 
     within = None if targets is None else engine.paths_to(roots, set(targets))
     keep = create_graph if retain_graph is None else retain_graph
-    with set_recording(create_graph), quiet():
+    with set_recording(create_graph), quiet(), same_device():
         found = engine.sweep(
             roots,
             grads,
@@ -180,7 +179,7 @@ def own(array: Any) -> bool:
     base = array.base
     if base is None:
         return True
-    if not array.flags.writeable or base.size > 2 * array.size:
+    if not backend_of(array).writable(array) or base.size > 2 * array.size:
         return False  # stretched, or a small part
     if capture.active is not None:
         return capture.active.ref(base).kind == "v"

@@ -21,7 +21,9 @@ from minigrad.ops import (
     Clone,
     Op,
     SetItem,
+    ToDevice,
 )
+from minigrad.ops.op import check_devices
 from minigrad.shapes import Shape
 
 Array = Any
@@ -302,9 +304,9 @@ class Tensor(Methods):
         if dtype is not None and dtype != self.array.dtype:
             out = apply(Cast(dtype), out)
         if device is not None:
-            backend, name = for_device(device)
+            name = for_device(device)[1]
             if name != out.device:
-                out = apply(backend.transfer_op(name), out)
+                out = apply(ToDevice(name), out)
         return out.clone() if kwargs.get("copy") and out is self else out
 
     # ---- copies and pickles ---------------------------------------------------------------------
@@ -405,7 +407,7 @@ class Tensor(Methods):
         assign(self, (...,), array)
 
     def _check_writable(self) -> None:
-        if not getattr(self.array.flags, "writeable", True):
+        if not backend_of(self.array).writable(self.array):
             raise ShapeError(
                 f"this tensor of shape {self.shape} cannot be changed in place: its memory is "
                 "read-only, or stretched by expand(), where elements share it; use x.clone()."
@@ -435,7 +437,15 @@ class Tensor(Methods):
 def assign(tensor: Tensor, index: Any, value: Any) -> None:
     """``tensor.array[index] = value``, noted as a change."""
     array = tensor.array if capture.active is None else capture.active.enter(tensor)
-    array[index] = value
+    xp = backend_of(array)
+    if xp.several:
+        before = xp.use(array)
+        try:
+            array[index] = value
+        finally:
+            xp.use_again(before)
+    else:
+        array[index] = value
     engine.changed(array)
 
 
@@ -543,6 +553,7 @@ def apply(op: Op, *inputs: Any) -> Tensor:
     arrays: list[Any] = []
     edges: list[Any] = []
     xp: Any = None
+    kind: Any = None
     wanted = constant = False
     program = capture.active
     for x in inputs:
@@ -550,7 +561,10 @@ def apply(op: Op, *inputs: Any) -> Tensor:
         if isinstance(x, Tensor):
             array = x.array if program is None else program.enter(x)
             if xp is None:
-                xp = backends[array.__class__]
+                kind = array.__class__
+                xp = backends[kind]
+            elif array.__class__ is not kind:
+                check_devices(op, [*arrays, array])
             if x._requires_grad:
                 wanted = True
                 edge = x._op or x
@@ -562,12 +576,19 @@ def apply(op: Op, *inputs: Any) -> Tensor:
         if edge is None:
             constant = True
         edges.append(edge)
+    before = None
+    if xp.several:
+        check_devices(op, arrays)
+        before = xp.use(next(a for a in arrays if a.__class__ is kind))
     try:
         y = quietly(op, xp, *arrays) if op.noisy else op.forward(xp, *arrays)
     except RuntimeWarning:  # warnings are errors here
         y = quietly(op, xp, *arrays)
     except Exception as error:
         raise op.explain(error, arrays) from None
+    finally:
+        if before is not None:
+            xp.use_again(before)
     if not wanted or not op.differentiable or not recording.get():
         tensor = wrap(y if y.__class__ in backends else xp.asarray(y))
         if op.view:
@@ -666,6 +687,8 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
         constants: Any = None
         if isinstance(b, Tensor):
             z = b.array if program is None else program.enter(b)
+            if z.__class__ is not x.__class__:
+                return binary(op, *on_one_device(op, a, b))
             alike = x.dtype is z.dtype
             if b._requires_grad:
                 right = b._op or b
@@ -676,6 +699,8 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             left = a._op or a
         if alike and (left is not None or right is not None) and recording.get():
             xp = backends[x.__class__]
+            if xp.several:
+                return apply(op, a, b)
             try:
                 y = op.forward(xp, x, z)
             except RuntimeWarning:
@@ -694,8 +719,25 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             return grow(op, xp, (left, right), constants, [x, z], y)
         if alike:
             return apply(op, a, b)
+    if isinstance(b, Tensor) and a.__class__ is not Tensor:
+        a = operand(a)
+        if isinstance(a, Tensor) and a.array.__class__ is not b.array.__class__:
+            a, b = on_one_device(op, a, b)
     a, b = promoted(a, b)
     return apply(op, a, b)
+
+
+def on_one_device(op: Op, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two operands on different devices: one without axes, on the CPU, follows the other, as in
+    PyTorch; anything else is an error.
+    """
+    if capture.active is None:
+        if not b.ndim and b.device == "cpu":
+            return a, b.to(a.device)
+        if not a.ndim and a.device == "cpu":
+            return a.to(b.device), b
+    check_devices(op, [a.array, b.array])
+    return a, b
 
 
 Tensor._apply = staticmethod(apply)

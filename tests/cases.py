@@ -290,6 +290,14 @@ row(
     },
 )
 row(
+    "ToDevice",
+    lambda: ops.ToDevice("cpu"),
+    real(2, 3),
+    empty=Small(((0, 3),), (0, 3)),
+    scalar=Small(((),), ()),
+    same=lambda t, x: x.cpu(),
+)
+row(
     "Dropout",
     lambda: ops.Dropout(0.5),
     real(2, 3),

@@ -19,11 +19,14 @@ from minigrad.namespace import tensors
 from minigrad.ops import Fused, Op
 from minigrad.tensor import apply, wrap
 from tests.cases import CASES, TESTS, Case
+from tests.gpu import device
 
-#: The CPU backend twice, with and without compiled kernels.
-BACKENDS = {b.name: b for b in backends.values() if b.name != "capture"}
+#: The CPU backend twice, with and without compiled kernels; and CUDA, on a stand-in for CuPy.
+BACKENDS: dict[str, Any] = {"numpy": mg.backends.numpy}
 if find_spec("numba"):
     BACKENDS["numba"] = BACKENDS["numpy"]
+with device.cuda():
+    BACKENDS["cupy"] = mg.backends.cuda_backend()
 FLOATS = ("float16", "float32", "float64")
 
 
@@ -42,6 +45,12 @@ def cases(test: str | None = None, fused: bool = False) -> Any:
 
 
 @pytest.fixture(autouse=True)
+def _gpu() -> Any:
+    with device.cuda():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _compiled_kernels(request: Any, monkeypatch: Any) -> None:
     """The backend ``"numba"`` compiles however little there is to do, ``"numpy"`` never does."""
     backend = getattr(request.node, "callspec", None) and request.node.callspec.params.get(
@@ -53,19 +62,49 @@ def _compiled_kernels(request: Any, monkeypatch: Any) -> None:
 
 def place(case: Case, values: list[Any], backend: str, dtype: str = "float64") -> list[Any]:
     """The drawn values as Tensors on a backend; numbers and None as they are."""
-    xp, placed = BACKENDS[backend], []
+    placed = []
     for spec, value in zip(case.inputs, values, strict=True):
         if spec.drawn:
             host = np.asarray(value)
             host = host.astype(dtype, copy=False) if host.dtype.kind == "f" else host
-            value = wrap(xp.from_host(host, "cuda" if backend == "cupy" else "cpu"))
+            value = wrap(put(host, backend))
             value.requires_grad = spec.differentiable
         placed.append(value)
     return placed
 
 
+def put(host: Any, backend: str) -> Any:
+    """A NumPy array on a backend, laid out in memory as it is."""
+    xp = BACKENDS[backend]
+    if backend != "cupy":
+        return xp.from_host(host, "cpu")
+    array = xp.from_host(np.ascontiguousarray(host).reshape(host.shape), "cuda")
+    if host.flags.c_contiguous:
+        return array
+    view = _strided_in(xp.zeros, host.shape, host.dtype)
+    view[...] = array
+    return view
+
+
+def made(case: Case, backend: str) -> Op:
+    """The op of a row, its own arrays (an index, shares) on the backend, too."""
+    op = case.make()
+    if backend == "cupy":
+        for name, value in list(vars(op).items()):
+            setattr(op, name, _on_gpu(value))
+    return op
+
+
+def _on_gpu(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return put(value, "cupy")
+    return tuple(map(_on_gpu, value)) if type(value) is tuple else value
+
+
 def run(case: Case, inputs: list[Any]) -> Any:
-    return apply(case.make(), *inputs)
+    arrays = [x.array for x in inputs if isinstance(x, mg.Tensor)]
+    on_gpu = any(isinstance(a, BACKENDS["cupy"].array_type) for a in arrays)
+    return apply(made(case, "cupy" if on_gpu else "numpy"), *inputs)
 
 
 def wanted(inputs: list[Any]) -> list[Any]:
@@ -198,7 +237,7 @@ def test_composed_arrays(case: Case, backend: str) -> None:
     arrays = [getattr(x, "array", x) for x in inputs]
     fused = run(case, inputs)
     xp = BACKENDS[backend]
-    composed = wrap(xp.asarray(case.make().composed(xp, *arrays)))
+    composed = wrap(xp.asarray(made(case, backend).composed(xp, *arrays)))
     np.testing.assert_allclose(numbers(fused), numbers(composed), rtol=1e-12, atol=1e-13)
 
 
@@ -209,7 +248,7 @@ def test_composed_tensors(case: Case, backend: str) -> None:
     sought = wanted(inputs)
     results = []
     for composed in (False, True):
-        op = case.make()
+        op = made(case, backend)
         y = op.composed(tensors, *inputs) if composed else apply(op, *inputs)
         rng = np.random.default_rng(3)
         weights = wrap(home(y).from_host(rng.standard_normal(y.shape), y.device))
@@ -260,7 +299,7 @@ def test_strided_inputs(case: Case, backend: str) -> None:
     results = []
     for inputs in (plain, strided):
         y = run(case, inputs)
-        seed = wrap(home(y).from_host(_strided(np.ones(y.shape) * 0.5), y.device))
+        seed = wrap(put(_strided(np.ones(y.shape) * 0.5), backend))
         results.append([y, *mg.grad(y, wanted(inputs), seed.to(y.dtype), retain_graph=True)])
     for a, b in zip(*results, strict=True):
         assert a.shape == b.shape
@@ -271,10 +310,14 @@ def _strided(value: Any) -> Any:
     """The same values, every other element of a larger array, axes in reverse order in memory."""
     if not isinstance(value, np.ndarray) or not value.ndim:
         return value
-    large = np.zeros([2 * n + 1 for n in value.shape[::-1]], dtype=value.dtype).T
-    view = large[tuple(slice(1, None, 2) for _ in value.shape)]
+    view = _strided_in(np.zeros, value.shape, value.dtype)
     view[...] = value
     return view
+
+
+def _strided_in(zeros: Any, shape: Any, dtype: Any) -> Any:
+    large = zeros([2 * n + 1 for n in shape[::-1]], dtype=dtype).T
+    return large[tuple(slice(1, None, 2) for _ in shape)]
 
 
 def check_small(case: Case, small: Any, backend: str) -> None:

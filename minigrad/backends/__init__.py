@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.backends import capture
+from minigrad.backends import capture, cuda
 from minigrad.backends.base import Array, Backend, Namespace
 from minigrad.backends.cpu.threads import get_num_threads, set_num_threads
+from minigrad.backends.cupy_backend import CupyBackend
 from minigrad.backends.numpy_backend import NumpyBackend, quiet
 from minigrad.backends.reference import Reference
 from minigrad.errors import DeviceError
@@ -14,17 +15,21 @@ from minigrad.errors import DeviceError
 __all__ = [
     "Array",
     "Backend",
+    "CupyBackend",
     "Namespace",
     "NumpyBackend",
     "Reference",
     "available",
     "backend_of",
     "backends",
+    "cuda",
+    "cuda_backend",
     "for_device",
     "get_num_threads",
     "numpy",
     "quiet",
     "register",
+    "same_device",
     "set_num_threads",
 ]
 
@@ -54,24 +59,49 @@ def backend_of(array: Array) -> Any:
         ) from None
 
 
+def cuda_backend() -> CupyBackend:
+    """The backend of the GPUs, made when it is first asked for.
+
+    Raises:
+        DeviceError: there is no GPU to use; the message says why.
+    """
+    cupy = cuda.usable()
+    found: Any = backends.get(cupy.ndarray)
+    if found is None:
+        found = CupyBackend(cupy)
+        register(found)
+    return found  # type: ignore[no-any-return]
+
+
 def for_device(device: Any) -> tuple[Any, str]:
     """The backend of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, and the device's full name."""
     name = str(device)
     if name == "cpu":
         return numpy if capture.active is None else backends[capture.Captured], "cpu"
-    if name.split(":")[0] == "cuda":
-        raise DeviceError(
-            'device "cuda" needs CuPy: pip install "minigrad[cuda13]". CPU needs nothing more.'
-        )
+    kind, colon, index = name.partition(":")
+    if kind == "cuda" and (index.isdigit() if colon else True):
+        backend = cuda_backend()
+        return backend, backend.full_name(index)
     raise DeviceError(f'device "{name}" is not known; use "cpu", "cuda" or "cuda:1".')
+
+
+class same_device:  # noqa: N801 - named as quiet
+    """``with same_device():`` afterwards the device is current that was before."""
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before = [(b, b.current()) for b in backends.values() if b.several]
+
+    def __exit__(self, *error: Any) -> None:
+        for backend, number in self.before:
+            backend.use_again(number)
 
 
 def available() -> dict[str, str]:
     """Every device by name, with ``"available"`` or the reason why it is not."""
     found = {"cpu": "available"}
-    try:
-        for_device("cuda")
-        found["cuda"] = "available"
-    except DeviceError as error:
-        found["cuda"] = str(error)
-    return found
+    status = cuda.probe()
+    if status:
+        return found | {f"cuda:{i}": "available" for i in range(status.count)}
+    return found | {"cuda": str(status)}

@@ -70,6 +70,7 @@ class Backend(Namespace):
     name: str
     array_type: type
     synchronous: bool = True  #: values can be looked at without waiting for a device
+    several: bool = False  #: its arrays may live on different devices, one of which is current
     ones: Callable[..., Any]
     zeros: Callable[..., Any]
     empty: Callable[..., Any]
@@ -127,6 +128,21 @@ class Backend(Namespace):
     def erfc(self, x: Array) -> Array:
         """1 - erf(x); a backend that can keeps the digits where erf(x) is near 1."""
         return 1 - self.erf(x)
+
+    def writable(self, x: Array) -> bool:
+        """Whether ``x`` may be changed in place: it is not read-only, and shares no element."""
+        return bool(x.flags.writeable)
+
+    def use(self, x: Array) -> int:
+        """Make the device of ``x`` the current one; gives the number of the one before."""
+        return 0
+
+    def current(self) -> int:
+        """The number of the current device."""
+        return 0
+
+    def use_again(self, number: int) -> None:
+        """Make a device the current one again."""
 
     def device_of(self, x: Array) -> str:
         """``"cpu"``, ``"cuda:0"``: where an array lives."""

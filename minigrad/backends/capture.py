@@ -448,6 +448,7 @@ class CaptureBackend:
     name = "capture"
     array_type = Captured
     synchronous = False  #: values are not to be looked at
+    several = False
 
     def __init__(self, real: Any) -> None:
         self.real = real

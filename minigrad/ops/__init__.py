@@ -86,6 +86,7 @@ from minigrad.ops.shape import (
     Flip,
     Pad,
     Reshape,
+    ToDevice,
     Transpose,
     Triangle,
 )
@@ -179,6 +180,7 @@ __all__ = [
     "Sum",
     "Tan",
     "Tanh",
+    "ToDevice",
     "Transpose",
     "Triangle",
     "Unfold",

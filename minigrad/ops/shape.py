@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.backends import backend_of, for_device
 from minigrad.errors import ShapeError
 from minigrad.ops.op import Op
 from minigrad.shapes import Shape, prod, reduced_axes
@@ -151,8 +152,10 @@ class Diagonal(Op):
         return xp.einsum("...ii->...i", x)
 
     def backward(self, xp: Any, grad: Any) -> Any:
-        places = list(range(self.input_shape[-1]))
-        return (xp.index_add(grad, (..., places, places), self.input_shape),)
+        *batch, n, _ = self.input_shape
+        rows, every = prod(batch), slice(None, None, n + 1)  # of a matrix in one row
+        dx = xp.index_add(grad.reshape((rows, n)), (slice(None), every), (rows, n * n))
+        return (dx.reshape(self.input_shape),)
 
 
 class Triangle(Op):
@@ -173,3 +176,23 @@ class Triangle(Op):
     def check(self, x: Any) -> None:
         if x.ndim < 2:
             raise ShapeError(f"tril and triu need a matrix (2 or more axes), got {tuple(x.shape)}.")
+
+
+class ToDevice(Op):
+    """The same values in the memory of another device; the gradient goes back to the first."""
+
+    formula, vjp = "y = x on a device", "dx = dy on x's device"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def forward(self, xp: Any, x: Any) -> Any:
+        here = backend_of(x)
+        self.source = here.device_of(x)
+        there, name = for_device(self.device)
+        if there is here:
+            return x.copy() if name == self.source else there.move(x, name)
+        return there.from_host(here.to_host(x), name)
+
+    def backward(self, xp: Any, grad: Any) -> Any:
+        return (xp.run(ToDevice(self.source), grad),)

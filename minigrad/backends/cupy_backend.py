@@ -1,0 +1,125 @@
+"""The CUDA backend: CuPy, with NumPy's names on the GPU, runs the reference kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minigrad.backends import cuda
+from minigrad.backends.base import Array
+from minigrad.backends.reference import Reference
+from minigrad.errors import DeviceError
+
+
+class CupyBackend(Reference):
+    """Arrays are ``cupy.ndarray``, on one GPU or several; nothing here waits for a device.
+
+    Every kernel of ``reference/`` runs as it is written, an array function at a time. A class of
+    faster ones stands before it among the bases of ``CudaBackend`` and has methods of their names.
+    """
+
+    name = "cupy"
+    synchronous = False
+
+    def __init__(self, cupy: Any) -> None:
+        self.array_type = cupy.ndarray
+        super().__init__(cupy)
+        self.runtime = cupy.cuda.runtime
+        self.Device: Callable[[int], Any] = cupy.cuda.Device
+        self.count: int = self.runtime.getDeviceCount()
+        self.several = self.count > 1
+        self._special: Any = None
+
+    # ---- devices --------------------------------------------------------------------------------
+
+    def full_name(self, index: str) -> str:
+        """``"cuda:1"`` of the "1" in it; without a number, that of the current device."""
+        number = int(index) if index else self.runtime.getDevice()
+        if number >= self.count:
+            there = "is 1 GPU" if self.count == 1 else f"are {self.count} GPUs"
+            names = ", ".join(f'"cuda:{i}"' for i in range(self.count))
+            raise DeviceError(f'device "cuda:{number}" was asked for, but there {there}: {names}.')
+        return f"cuda:{number}"
+
+    def use(self, x: Array) -> int:
+        """Make the device of ``x`` the current one; gives the number of the one before."""
+        before: int = self.runtime.getDevice()
+        if x.__class__ is self.array_type and x.device.id != before:
+            self.runtime.setDevice(x.device.id)
+        return before
+
+    def current(self) -> int:
+        """The number of the current device."""
+        return int(self.runtime.getDevice())
+
+    def use_again(self, number: int) -> None:
+        """Make a device the current one again."""
+        self.runtime.setDevice(number)
+
+    def device_of(self, x: Array) -> str:
+        return f"cuda:{x.device.id}"
+
+    def to_host(self, x: Array) -> Any:
+        with x.device:
+            return x.get()
+
+    def from_host(self, x: Any, device: str) -> Array:
+        with self.Device(int(device.partition(":")[2] or self.runtime.getDevice())):
+            return self.module.asarray(x)
+
+    def move(self, x: Array, device: str) -> Array:
+        """A copy on another GPU."""
+        with self.Device(int(device.partition(":")[2])):
+            return self.module.array(x)
+
+    # ---- what CuPy does otherwise, or has elsewhere ---------------------------------------------
+
+    def writable(self, x: Array) -> bool:
+        """Whether no element is shared: CuPy lets a broadcast array be written to."""
+        return all(stride or n < 2 for n, stride in zip(x.shape, x.strides, strict=True))
+
+    def index_add(self, x: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        y = self.zeros(shape, dtype=x.dtype)
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(p, self.array_type) and p.dtype.kind != "b" for p in parts):
+            self._add_at(y, index, x)
+        else:
+            y[index] = x
+        return y
+
+    def scatter_add(self, x: Array, index: Array, axis: int, shape: tuple[int, ...]) -> Array:
+        y = self.zeros(shape, dtype=x.dtype)
+        places: list[Any] = [
+            self.module.arange(n).reshape([-1 if i == j else 1 for j in range(index.ndim)])
+            for i, n in enumerate(index.shape)
+        ]
+        places[axis] = index
+        self._add_at(y, tuple(places), x[tuple(slice(n) for n in index.shape)])
+        return y
+
+    def _add_at(self, y: Array, index: Any, x: Array) -> None:
+        """y[index] += x, repeated places adding up, in any order: rounding may differ from run to
+        run. CuPy has it for few dtypes; int64 adds up as uint64 does, bit for bit.
+        """
+        dtype = y.dtype
+        if dtype.char in "lq":
+            self.add.at(y.view("uint64"), index, x.view("uint64"))  # type: ignore[attr-defined]
+        elif dtype.kind in "iub" and dtype.char not in "iILQ":
+            wide = y.astype("int32")
+            self.add.at(wide, index, x.astype("int32"))  # type: ignore[attr-defined]
+            y[...] = wide.astype(dtype)
+        else:
+            self.add.at(y, index, x)  # type: ignore[attr-defined]
+
+    @property
+    def special(self) -> Any:
+        """CuPy's error functions, in cupyx."""
+        if self._special is None:
+            self._special = cuda.import_cupyx().scipy.special
+        return self._special
+
+    def erf(self, x: Array) -> Array:
+        return self.special.erf(x)
+
+    def erfc(self, x: Array) -> Array:
+        return self.special.erfc(x)
