@@ -18,6 +18,7 @@ from minigrad.errors import GraphError
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
 from minigrad.viz import trace
+from minigrad.viz.annotate import annotate
 from minigrad.viz.health import Diagnosis, Finding, check
 from minigrad.viz.picture import Graph
 from minigrad.viz.render import GraphvizError
@@ -48,6 +49,7 @@ else:
         raise AttributeError(f"module 'minigrad.viz' has no attribute {name!r}")
 
 
+BACKWARD = (False, True, "only")
 DIRECTIONS = ("TB", "LR")
 
 
@@ -56,6 +58,10 @@ def graph(
     model: Module | None = None,
     *,
     names: Mapping[str, Any] | None = None,
+    backward: bool | str = False,
+    values: bool = False,
+    grads: bool | str = "auto",
+    saved: bool = False,
     depth: int | None = None,
     max_nodes: int = 400,
     direction: str = "TB",
@@ -64,14 +70,26 @@ def graph(
 ) -> Graph:
     """The graph of the operations that made ``output``, before or after ``backward()``.
 
+    Drawing reads the tape; it never runs the model, and changes nothing.
+
     Args:
         output: a tensor that depends on something that requires a gradient; or several.
         model: the module whose paths name parameters and modules. Without it the names come from
             the module calls that the tape remembers.
         names: names of tensors of your own, such as ``locals()``; what is no tensor is ignored.
+        backward: False draws the forward graph. True draws the ladder: the forward rail, the
+            backward rail with the formula of every gradient, what is saved between them, and the
+            gradients of the leaves. ``"only"`` draws the backward rail alone.
+        values: with mean and standard deviation of every value, norms of gradients, zeros, NaN and
+            infinities, and the elements of small tensors in the data. What ``backward()`` freed is
+            computed anew, which takes about as long as the step did (``values.py``).
+        grads: ``"auto"`` shows the ``grad`` of leaves where there is one; True the gradients that
+            ``backward()`` would bring, without calling it; False none.
+        saved: with the memory that each op keeps for its gradient (``values`` has it, too).
         depth: 1 shows the modules inside the model as one box each, 2 those inside them, and so on.
         max_nodes: with more ops than this, modules are closed and a long tape is shortened.
-        direction: ``"TB"``, from top to bottom, or ``"LR"``, from left to right.
+        direction: ``"TB"``, from top to bottom, or, for the forward graph, ``"LR"``, from left to
+            right.
         theme: ``"light"`` or ``"dark"``.
         title: the headline; the model's class by default.
 
@@ -102,14 +120,24 @@ def graph(
                 "recorded operation. Operations are recorded where an input has requires_grad=True "
                 "(as parameters do), outside of no_grad() and before detach()."
             )
+    _one_of("backward", backward, BACKWARD)
+    _one_of("grads", grads, (True, False, "auto"))
     _one_of("direction", direction, DIRECTIONS)
     _one_of("theme", theme, THEMES)
+    if backward and direction != "TB":
+        raise ValueError(
+            f"gradients are drawn from top to bottom: leave direction={direction!r} out."
+        )
     if depth is not None and depth < 1:
         raise ValueError(f"depth= counts from 1 (the modules inside the model), got {depth}.")
     if max_nodes < 3:
         raise ValueError(f"max_nodes= must be at least 3, got {max_nodes}.")
+    reader = trace.reading(outputs, model, names)
+    data = reader.finish()
+    annotate(data, reader, outputs, backward=backward, values=values, grads=grads, saved=saved)
     return Graph(
-        trace.read(outputs, model, names),
+        data,
+        backward=backward,
         direction=direction,
         theme=theme,
         title=title,
@@ -118,6 +146,7 @@ def graph(
     )
 
 
-def _one_of(argument: str, value: str, choices: Any) -> None:
+def _one_of(argument: str, value: Any, choices: Any) -> None:
     if value not in choices:
-        raise ValueError(f"{argument}= must be one of {', '.join(choices)}; got {value!r}.")
+        named = ", ".join(map(str, choices))
+        raise ValueError(f"{argument}= must be one of {named}; got {value!r}.")

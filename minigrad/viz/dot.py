@@ -9,11 +9,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from textwrap import wrap
+from typing import Any
 
 import graphviz  # type: ignore[import-untyped]
 
 from minigrad.viz.style import MONO, SANS, THEMES, Theme
-from minigrad.viz.text import headline, numbered, short, size
+from minigrad.viz.text import broken, headline, numbered, short, size, spread, zeros
 from minigrad.viz.trace import Edge, Node, Scope, Trace
 
 #: What the legend says of each mark, in this order.
@@ -28,14 +29,31 @@ LEGEND = {
     "frozen": "frozen parameter",
     "buffer": "buffer, no gradient",
     "output": "output",
+    "gradient": "backward op, gradient",
+    "value": "value",
+    "flow": "gradient, dz = ∂loss/∂z",
+    "rung": "saved for backward",
+    "join": "gradients add",
     "fused": "fused: one kernel",
     "shared": "used more than once, gradients add",
     "stretched": "broadcast",
     "alert": "another floating dtype",
     "cut": "value of that number, its arrow left out",
 }
-SIGNS = {"fused": "⊞", "shared": "━▶", "stretched": "⇒", "alert": "float", "cut": "%1"}
-LEGEND_COLUMNS = 4
+SIGNS = {
+    "value": "─▶",
+    "flow": "╌▶",
+    "rung": "···●",
+    "join": "+",
+    "fused": "⊞",
+    "shared": "━▶",
+    "stretched": "⇒",
+    "alert": "float",
+    "cut": "%1",
+}
+WIDE = 0.085  #: inches that a character takes up, roughly
+LIMIT = 60  #: characters of a name that are shown
+SAMPLE = 9  #: characters that the sample of a mark takes up
 
 #: The line that a box with its vjp leaves blank, for the size of a value or gradient: characters.
 BLANK = 14
@@ -64,14 +82,17 @@ def write(
     ``vjps``, boxes say how they pass the gradient on, and have a blank line to write into.
     """
     writer = Writer(trace, THEMES[theme] if isinstance(theme, str) else theme, direction)
-    writer.links, writer.vjps = links, vjps
+    writer.links, writer.formulas = links, vjps
     return writer.write(title, dpi)
 
 
 class Writer:
     """Writes one graph: ops in the frames of their modules, leaves at the left of their op."""
 
-    links = vjps = False  #: see ``write``
+    links = formulas = False  #: see ``write``: addresses, and vjps in the boxes
+    tangled = TANGLED
+    abreast = True  # whether all data that enters first stands above the graph, or one alone
+    width = 80  # of the legend, in characters
 
     def __init__(self, trace: Trace, theme: Theme, direction: str) -> None:
         self.trace, self.theme, self.direction = trace, theme, direction
@@ -97,10 +118,7 @@ class Writer:
         """Boxes, frames from the inside out, arrows; at last the head, which knows the marks."""
         body = graphviz.Digraph()
         frames = {i: graphviz.Digraph(f"cluster_{i}") for i in self.scopes}
-        for node in self.trace.nodes:
-            if node.id not in self.stack_of:
-                around = node.scope if node.ops else None  # data comes from outside
-                self.box(frames.get(around or "", body), node)
+        self.boxes(body, frames)
         for scope in sorted(self.scopes.values(), key=self.depth, reverse=True):
             frame = frames[scope.id]
             frame.attr(**self.frame_style(scope))
@@ -138,15 +156,18 @@ class Writer:
         """
         computed = {e.target for e in self.trace.edges if self.nodes[e.source].ops}
         stacks: dict[str, list[Node]] = {}
-        placed = set()
+        placed: set[str] = set()
         for e in self.trace.edges:
+            if e.kind not in ("value", "update"):
+                continue
             leaf, op = (e.target, e.source) if e.kind == "update" else (e.source, e.target)
             node = self.nodes[leaf]
             many = e.uses > REPEAT
             if node.ops or node.kind == "output" or (leaf in placed and not many):
                 continue
+            first = not placed
             placed.add(leaf)
-            if node.kind != "input" or op in computed or many:
+            if node.kind != "input" or op in computed or many or not (first or self.abreast):
                 stack = stacks.setdefault(op, [])
                 if node not in stack:
                     stack.append(node)
@@ -167,12 +188,12 @@ class Writer:
         place = {n.id: i for i, n in enumerate(n for n in self.trace.nodes if n.ops)}
         long = []
         for e in self.trace.edges:
-            if e.source in place and e.target in place:
+            if e.kind == "value" and e.source in place and e.target in place:
                 long.append((place[e.target] - place[e.source] - 1, e.source, e.target))
         long.sort()
         crossed = sum(length for length, _, _ in long)
         cuts = set()
-        while crossed > TANGLED:
+        while crossed > self.tangled:
             length, *ends = long.pop()
             crossed -= length
             cuts.add((ends[0], ends[1]))
@@ -192,18 +213,23 @@ class Writer:
 
     # ---- boxes -------------------------------------------------------------------------------
 
+    def boxes(self, body: graphviz.Digraph, frames: dict[str, graphviz.Digraph]) -> None:
+        """Every node, in its frame."""
+        for node in self.trace.nodes:
+            if node.id not in self.stack_of:
+                around = node.scope if node.ops else None  # data comes from outside
+                self.box(frames.get(around or "", body), node)
+
     def box(self, frame: graphviz.Digraph, node: Node) -> None:
         """A node, and at its left its stack of leaves."""
         stack = self.stacks.get(node.id, [])
         beside = f"{node.id}_leaves"
         if stack:
             left = {"shape": "plain", "label": self.stack(stack)}
-            arrow = {"color": self.theme.line[look(stack[0])], "penwidth": "1.4"}
-            if not any(self.uses_of[leaf.id] for leaf in stack):
-                arrow.update(dir="back", style="dashed")  # the op changes them, and reads none
+            arrow = self.beside(stack)
         elif self.direction == "TB" and not frame.body and node.scope in self.scopes:
             # Nothing at all, but wide: the arrow that enters the frame keeps off its title.
-            left = {"style": "invis", "label": "", "width": "0.7", "height": "0.1"}
+            left = {"style": "invis", "label": "", "width": self.lead(node), "height": "0.1"}
             arrow = {"style": "invis"}
         else:
             frame.node(node.id, **self.box_style(node))
@@ -213,6 +239,28 @@ class Writer:
             rank.node(beside, **left)
             rank.node(node.id, **self.box_style(node))
         frame.edge(beside, node.id, **arrow)
+
+    def norm(self, node: Node) -> list[str]:
+        """The size of a leaf's gradient, where gradients are drawn."""
+        return []
+
+    def beside(self, stack: list[Node]) -> dict[str, str]:
+        """The arrow from a stack to its op."""
+        arrow = {"color": self.theme.line[look(stack[0])], "penwidth": "1.4"}
+        if not any(self.uses_of[leaf.id] for leaf in stack):
+            arrow.update(dir="back", style="dashed")  # the op changes them, and reads none
+        return arrow
+
+    def lead(self, op: Node, beside: float = 0.0) -> str:
+        """How much room to leave at the left of an op, in inches, for the title of its frame.
+
+        ``beside`` is what stands there already. Half the op's box helps, too.
+        """
+        scope = self.scopes.get(op.scope or "")
+        title = "" if scope is None else scope.label[:LIMIT] + self.said(scope)[:LIMIT]
+        lines = [line for part in op.formula.split(",  ") for line in wrap(part[:LIMIT], 40)]
+        half = WIDE * max(map(len, [op.name[:LIMIT] + "     ", *lines])) / 2
+        return f"{max(0.7, WIDE * len(title) - beside - half - 0.2):.1f}"
 
     def box_style(self, node: Node) -> dict[str, str]:
         """Graphviz' attributes of a box of its own."""
@@ -244,6 +292,8 @@ class Writer:
         """Name, formula, and what is unusual."""
         theme = self.theme
         name = self.font(node.name, 13, bold=True)
+        if self.told(node):
+            name += self.shape(node)
         if node.fused:
             self.marks.add("fused")
             name += self.font(f"  {SIGNS['fused']}", 9, theme.mark)
@@ -252,11 +302,11 @@ class Writer:
         rows = [name]
         for line in (line for part in node.formula.split(",  ") for line in wrap(part, 40)):
             rows.append(self.font(line, 10, theme.muted, mono=True))
-        for part in node.vjp.split(",  ") if self.vjps and node.vjp else ():
+        for part in node.vjp.split(",  ") if self.formulas and node.vjp else ():
             rows += [
                 self.font(line, 10, theme.line["gradient"], mono=True) for line in wrap(part, 40)
             ]
-        notes = [*node.notes, *([size(node)] if node.kind != "op" else [])]
+        notes = [*node.notes, *([size(node)] if node.kind != "op" else []), *self.off(node)]
         notes += [
             f"{e.argument} = {self.numbers[e.source]}"
             for e in self.sources[node.id]
@@ -264,9 +314,26 @@ class Writer:
         ]
         for line in notes if node.kind != "op" else wrap("  ".join(notes), 46):
             rows.append(self.font(line, 9, theme.muted))
-        if self.vjps:
+        if self.told(node):
+            rows += [self.font(line, 9, theme.muted) for line in spread(node)]
+        before = self.nodes[self.sources[node.id][0].source] if self.sources[node.id] else None
+        rows += [self.font(line, 9, theme.line["gradient"]) for line in zeros(node, before)]
+        rows += self.warned(node.statistics)
+        if self.formulas:
             rows.append(self.font(" " * BLANK, 10, mono=True))  # for a number
         return f"<{self.column(rows)}>"
+
+    def off(self, node: Node) -> list[str]:
+        """What else its arrows would say."""
+        return []
+
+    def told(self, node: Node) -> bool:
+        """Whether a box says the shape of its value, which else stands at an arrow."""
+        return False
+
+    def warned(self, statistics: dict[str, Any] | None) -> list[str]:
+        """What no array should hold."""
+        return [self.font(w, 9, self.theme.alert, bold=True) for w in broken(statistics)]
 
     def column(self, rows: Iterable[str], padding: int = 2) -> str:
         """Texts below one another."""
@@ -296,9 +363,15 @@ class Writer:
             f'<TR><TD ALIGN="LEFT">{self.font(name, 11, bold=True)}</TD>'
             f'<TD ALIGN="RIGHT">{self.shape(node)}{value}</TD></TR>'
         ]
-        for note in [*(["frozen"] if node.frozen else []), *node.notes, *self.uses(node)]:
-            text = self.font(note, 9, theme.line[kind])
-            rows.append(f'<TR><TD COLSPAN="2" ALIGN="LEFT">{text}</TD></TR>')
+        notes = [*(["frozen"] if node.frozen else []), *node.notes, *self.uses(node)]
+        notes += spread(node) + self.norm(node)
+        rows += [
+            f'<TR><TD COLSPAN="2" ALIGN="LEFT">{text}</TD></TR>'
+            for text in [
+                *(self.font(note, 9, theme.line[kind]) for note in notes),
+                *self.warned(node.statistics),
+            ]
+        ]
         style = "ROUNDED,DASHED" if kind == "buffer" else "ROUNDED"
         link = f'HREF="#{node.id}" ' if self.links else ""
         return (
@@ -332,15 +405,20 @@ class Writer:
         if e.uses > 1:
             self.marks.add("shared")
             style["penwidth"] = "2.8"
-        if e.source in self.trunk and e.target in self.trunk:
-            style["weight"] = "20"
-        if e.stretched is not None or (source.ops and self.labelled(e)):
+        style |= self.pull(e)
+        if self.labelled(e):
             style["label"] = f"<{self.edge_text(e)}>"
         tail = f"{stack}_leaves:{source.id}" if stack else source.id
         graph.edge(tail, e.target, **style)
 
+    def pull(self, e: Edge) -> dict[str, str]:
+        """How much an arrow pulls the boxes that it joins into one line."""
+        return {"weight": "20" if e.source in self.trunk and e.target in self.trunk else "1"}
+
     def labelled(self, e: Edge) -> bool:
         """Whether this use of a value shows its shape: one does, on the trunk if there is one."""
+        if e.stretched is not None or not self.nodes[e.source].ops:
+            return e.stretched is not None
         uses = self.uses_of[e.source]
         return e is next(
             (u for u in uses if u.target in self.trunk and u.source in self.trunk), uses[0]
@@ -353,17 +431,17 @@ class Writer:
             self.marks.add("stretched")
             text += self.font(f" {SIGNS['stretched']} {e.stretched}", 10, mono=True)
         text += self.dtype(e.dtype)
+        source = self.nodes[e.source]
+        for said in spread(source) if source.ops else []:
+            text += self.font(f"  {said}", 9, self.theme.muted)
         return text if self.direction == "TB" else f"{text}<BR/> "  # above the line, not on it
 
     def frame_style(self, scope: Scope) -> dict[str, str]:
         """Graphviz' attributes of a module's frame."""
         theme = self.theme
-        said = [scope.title] if scope.name else []
-        if any(n.mode for n in self.trace.nodes if n.scope == scope.id):
-            said.append(scope.mode)
         label = self.font(scope.label, 12, bold=True)
-        if said:
-            label += self.font("  " + "  ·  ".join(said), 10, theme.muted)
+        if said := self.said(scope):
+            label += self.font(f"  {said}", 10, theme.muted)
         return {
             "label": f"<{label}>",
             "labeljust": "l",
@@ -373,6 +451,13 @@ class Writer:
             "margin": "12",
         }
 
+    def said(self, scope: Scope) -> str:
+        """What stands beside the name of a frame."""
+        said = [scope.title] if scope.name else []
+        if any(n.mode for n in self.trace.nodes if n.scope == scope.id):
+            said.append(scope.mode)
+        return "  ·  ".join(said)
+
     # ---- head: title, facts, legend ----------------------------------------------------------
 
     def head(self, title: str) -> str:
@@ -380,11 +465,22 @@ class Writer:
         facts = "   ·   ".join(headline(self.trace.facts))
         rows = [self.font(title, 17, bold=True, limit=80)]
         rows.append(self.font(facts, 10, self.theme.muted, limit=160))
+        rows += [self.font(self.trace.facts.hint, 10, self.theme.text, limit=160)] * bool(
+            self.trace.facts.hint
+        )
         marks = [m for m in LEGEND if m in self.marks]
         items = [self.sample(m) + self.explained(m) for m in marks]
-        lines = [items[i : i + LEGEND_COLUMNS] for i in range(0, len(items), LEGEND_COLUMNS)]
+        n = self.columns([len(LEGEND[m]) + SAMPLE for m in marks])
+        lines = [items[i : i + n] for i in range(0, len(items), n)]
         rows.append(table((f"<TR>{''.join(line)}</TR>" for line in lines), spacing=2))
         return f"<{self.column(rows, padding=3)}>"
+
+    def columns(self, widths: list[int]) -> int:
+        """In how many columns the legend takes the fewest lines."""
+        n = len(widths)
+        while n > 1 and sum(max(widths[i::n]) for i in range(n)) > self.width:
+            n -= 1
+        return max(n, 1)
 
     def explained(self, mark: str) -> str:
         """What a mark says, as a cell."""
@@ -394,9 +490,14 @@ class Writer:
         """The mark itself, as a cell."""
         theme = self.theme
         if mark in SIGNS:
-            ink = {"fused": theme.mark, "cut": theme.mark, "alert": theme.alert}.get(
-                mark, theme.text
-            )
+            ink = {
+                "fused": theme.mark,
+                "cut": theme.mark,
+                "rung": theme.mark,
+                "alert": theme.alert,
+                "flow": theme.line["gradient"],
+                "join": theme.line["gradient"],
+            }.get(mark, theme.text)
             return f"<TD>{self.font(SIGNS[mark], 10, ink)}</TD>"
         kind = mark if mark in theme.fill else "op"
         line = theme.line["op" if mark == "module" else kind]
@@ -438,7 +539,7 @@ class Writer:
         *,
         bold: bool = False,
         mono: bool = False,
-        limit: int = 60,
+        limit: int = LIMIT,
     ) -> str:
         """Text in one size and colour, for a label."""
         face = f' FACE="{MONO}"' if mono else ""

@@ -16,12 +16,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from minigrad.viz import dot, html, text
+from minigrad.viz import backward as back
+from minigrad.viz import dot, html, ladder, text
 from minigrad.viz.render import GraphvizError, draw
 from minigrad.viz.shrink import depths_of, shrink
 from minigrad.viz.trace import Trace
 
-SCHEMA = 1  #: of ``to_dict``; grows when a field changes its meaning
+SCHEMA = 2  #: of ``to_dict``; grows when a field changes its meaning
 DRAWN = (".svg", ".png", ".pdf")
 PAGE = (".html",)
 WRITTEN = (".dot", ".json", ".txt")
@@ -140,18 +141,21 @@ class Graph(Picture):
         title: str | None = None,
         depth: int | None = None,
         max_nodes: int = 400,
+        backward: Any = False,
     ) -> None:
-        self.trace = trace  #: the whole tape
-        self.shown = shrink(trace, depth, max_nodes)  #: what pictures and text show of it
+        self.depth, self.max_nodes, self.backward = depth, max_nodes, backward
+        self._tape = trace
+        self.trace = back.extend(trace) if backward else trace  #: the whole tape
+        self.shown = self._at(depth)  #: what pictures and text show of it
         self.direction, self.theme = direction, theme
-        self.depth, self.max_nodes = depth, max_nodes
+        what = {False: "forward", True: "forward + backward", "only": "backward"}[backward]
         model = trace.facts.model
-        self.title = title if title is not None else f"{model}  ·  forward" if model else "forward"
+        self.title = title if title is not None else f"{model}  ·  {what}" if model else what
 
     # ---- as text and data --------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return text.tree(self.shown, self.title)
+        return text.tree(self.shown, self.title, self.backward != "only")
 
     def __repr__(self) -> str:
         return f"<Graph {self.title!r}: {', '.join(text.headline(self.shown.facts))}>"
@@ -162,9 +166,20 @@ class Graph(Picture):
         return {"schema": SCHEMA, "title": self.title, **data}
 
     def _dot(self, dpi: int | None = None) -> str:
-        return dot.write(
-            self.shown, self.title, theme=self.theme, direction=self.direction, dpi=dpi
+        return self._write(self.shown, theme=self.theme, dpi=dpi)
+
+    def _write(self, shown: Trace, **style: Any) -> str:
+        """The DOT of what is shown."""
+        if not self.backward:
+            return dot.write(shown, self.title, direction=self.direction, **style)
+        return ladder.write(
+            shown, self.title, direction=self.direction, alone=self.backward == "only", **style
         )
+
+    def _at(self, depth: int | None) -> Trace:
+        """What is shown at a depth."""
+        shown = shrink(self._tape, depth, self.max_nodes)
+        return back.extend(shown) if self.backward else shown
 
     # ---- as a page ---------------------------------------------------------------------------
 
@@ -201,15 +216,13 @@ class Graph(Picture):
 
     def _states(self) -> Iterator[html.State]:
         """The positions of a page's switches, first what this graph shows, then the coarse ones."""
-        deepest = max(depths_of(self.trace).values(), default=0)
+        deepest = max(depths_of(self._tape).values(), default=0)
         asked = deepest + 1 if self.depth is None else min(self.depth, deepest + 1)
         for depth in [asked, *(d for d in range(1, deepest + 2) if d != asked)]:
             name = "all" if depth > deepest else str(depth)
-            yield html.State(name, "", shrink(self.trace, depth, self.max_nodes))
+            yield html.State(name, "", self._at(depth))
 
     def _inline(self, shown: Trace) -> str:
         """A picture of ``shown`` for a page."""
-        source = dot.write(
-            shown, self.title, theme=html.STAND_INS, direction=self.direction, links=True
-        )
+        source = self._write(shown, theme=html.STAND_INS, links=True)
         return html.inline(draw(source, "svg").decode(), self.title, html.describe(shown))

@@ -101,6 +101,8 @@ def merge(trace: Trace, into: dict[str, Node], inside: dict[str, Node]) -> Trace
             box.parameters += n.parameters
             if n.ops:
                 box.shape, box.dtype = n.shape, n.dtype
+                box.statistics, box.gradient = n.statistics, n.gradient
+                box.saved += n.saved
         else:
             nodes[n.id] = replace(n, scope=inside[n.id].scope) if n.id in inside else n
 
@@ -108,14 +110,16 @@ def merge(trace: Trace, into: dict[str, Node], inside: dict[str, Node]) -> Trace
         return into[node].id if node in into else node
 
     edges: list[Edge] = []
-    joined: set[tuple[str, str]] = set()  # two boxes, or a box and a node, are joined once
+    joined: dict[tuple[str, str], Edge] = {}  # two boxes, or a box and a node, are joined once
     for e in trace.edges:
         ends = moved(e.source), moved(e.target)
         if ends == (e.source, e.target):
             edges.append(e)
-        elif ends[0] != ends[1] and ends not in joined:
-            joined.add(ends)
-            edges.append(replace(e, source=ends[0], target=ends[1], stretched=None))
+        elif ends in joined:
+            joined[ends].wanted |= e.wanted
+        elif ends[0] != ends[1]:
+            joined[ends] = replace(e, source=ends[0], target=ends[1], stretched=None)
+            edges.append(joined[ends])
 
     filled = {n.scope for n in nodes.values()}
     for scope in reversed(trace.scopes):

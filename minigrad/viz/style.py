@@ -37,6 +37,8 @@ class Theme:
             yield f"line of {kind} as text", self.line[kind], self.fill[kind]
         for kind in ("page", "op", "module"):
             yield f"mark on {kind}", self.mark, papers[kind]
+            yield f"gradient on {kind}", self.line["gradient"], papers[kind]
+        yield "mark on gradient", self.mark, papers["gradient"]
 
 
 THEMES = {

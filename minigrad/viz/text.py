@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minigrad.viz.trace import Edge, Facts, Node, Scope, Trace
 
 INDENT = "  "
+
+#: What is smaller than this beside something else comes from rounding.
+NOTHING = 1e-6
 
 
 def headline(facts: Facts) -> list[str]:
     """The facts of the title line, one a piece."""
     said = [f"{facts.mode} mode" if facts.mode else "", facts.dtype, counted(facts.ops, "op")]
+    if facts.backward:
+        said[-1] = f"{said[-1].removesuffix('s').removesuffix(' op')} forward + "
+        said[-1] += counted(facts.backward, "backward op")
     if facts.shown:
         said[-1] += f", {facts.shown}"
     if facts.parameters:
@@ -24,9 +32,20 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}".replace(",", " ")
 
 
-def tree(trace: Trace, title: str) -> str:
-    """One line an op, below its modules; a value is called by the number of the op that made it."""
+def tree(trace: Trace, title: str, forward: bool = True) -> str:
+    """One line an op, below its modules; a value is called by the number of the op that made it.
+
+    Gradients come last, in the order of the sweep: %3′ is that of %3.
+    """
     lines = [" · ".join([title, *headline(trace.facts)])]
+    lines += [trace.facts.hint] if trace.facts.hint else []
+    lines += forwards(trace) if forward else []
+    return "\n".join(lines + backwards(trace))
+
+
+def forwards(trace: Trace) -> list[str]:
+    """The lines of the forward graph."""
+    lines: list[str] = []
     scopes = {s.id: s for s in trace.scopes if s.id != trace.root}
     numbers = numbered(trace)
     names = {n.id: n.name for n in trace.nodes}
@@ -36,6 +55,8 @@ def tree(trace: Trace, title: str) -> str:
     inside: list[Scope] = []
 
     for node in trace.nodes:
+        if node.of is not None:
+            continue
         around = chain(node, scopes)
         if node.kind == "input" and len(around) > len(inside):
             around = inside  # data comes from outside
@@ -53,7 +74,8 @@ def tree(trace: Trace, title: str) -> str:
         )
         if node.ops:
             line = f"{numbers[node.id]} = {node.name}({arguments}) {shaped(node, trace)}"
-            line = "   ".join([line, *([node.formula] if node.formula else []), *node.notes])
+            said = [*([node.formula] if node.formula else []), *node.notes, *spread(node)]
+            line = "   ".join([line, *said])
             if node.kind != "op":
                 line += f"   {size(node)}"
         elif node.kind == "output":
@@ -62,12 +84,41 @@ def tree(trace: Trace, title: str) -> str:
         else:
             line = leaf(node, inside, trace)
         lines.append(INDENT * len(inside) + line)
-    return "\n".join(lines)
+    return lines
+
+
+def backwards(trace: Trace) -> list[str]:
+    """The lines of the backward graph."""
+    numbers = numbered(trace)
+    into: dict[str, list[str]] = {}
+    for e in trace.edges:
+        if e.kind == "gradient":
+            into.setdefault(e.target, []).append(e.source)
+    called = {n.id: n.name.split(" ")[0].strip(",") for n in trace.nodes if n.kind == "seed"}
+    called |= {n.id: f"{numbers[n.of or '']}′" for n in trace.nodes if n.kind == "vjp"}
+    for n in trace.nodes:
+        if n.kind == "sum":
+            called[n.id] = " + ".join(called[source] for source in into[n.id])
+    lines = ["backward"] if called else []
+    for node in trace.nodes:
+        arrives = ", ".join(called[source] for source in into.get(node.id, ()))
+        if node.kind == "seed":
+            lines.append(f"seed {node.name}")
+        elif node.kind == "vjp":
+            said = f"{called[node.id]} = {node.name}({arrives}) {shaped(node, trace)}"
+            said = "   ".join([said, *([node.formula] if node.formula else [])])
+            lines.append("   ".join([said, *norm(node.gradient, node.shape)]))
+        elif node.kind == "gradient":
+            said = f"gradient {node.name} {shaped(node, trace)}: {arrives}"
+            lines.append("   ".join([said, *node.notes, *norm(node.gradient, node.shape)]))
+        elif node.kind == "stop":
+            lines.append(node.name)
+    return lines
 
 
 def numbered(trace: Trace) -> dict[str, str]:
     """The number of each op's value, ``%1`` for the first."""
-    ops = [n.id for n in trace.nodes if n.ops]
+    ops = [n.id for n in trace.nodes if n.ops and n.of is None]
     return {op: f"%{i + 1}" for i, op in enumerate(ops)}
 
 
@@ -105,6 +156,63 @@ def shaped(node: Node, trace: Trace) -> str:
     if node.shape is None:
         return "(shape not kept)"
     return f"{node.shape}" + ("" if node.dtype == trace.facts.dtype else f" {node.dtype}")
+
+
+def figure(x: float) -> str:
+    """A number in two or three digits."""
+    return f"{x:.2g}" if abs(x) < 100 else f"{x:.3g}"
+
+
+def number(x: float | str) -> str:
+    """A value in four digits; ``nan`` and the like are text already."""
+    return x if isinstance(x, str) else f"{x:.4g}"
+
+
+def spread(node: Node) -> list[str]:
+    """Mean and standard deviation of a floating array, or the one value that it repeats."""
+    said = node.statistics
+    if said is None or node.value or "float" not in (node.dtype or ""):
+        return []
+    if node.shape == ():
+        return [f"= {number(said['values'])}"]
+    mean, std = said["mean"], said["std"]
+    if said["min"] == said["max"]:
+        return [f"all {figure(mean)}"]
+    return [f"μ {figure(0 if abs(mean) < NOTHING * std else mean)}  σ {figure(std)}"]
+
+
+def norm(gradient: dict[str, Any] | None, shape: Any, beside: float = 0.0) -> list[str]:
+    """The norm of a gradient, or a number itself; next to nothing ``beside`` others is 0."""
+    if gradient is None:
+        return []
+    if shape == ():
+        return [f"= {number(gradient['values'])}"]
+    size = gradient["norm"]
+    return [f"|g| {'≈ 0' if 0 < size < NOTHING * beside else figure(size)}"]
+
+
+def zeros(node: Node, before: Node | None) -> list[str]:
+    """How much of the value of an op is exactly 0, where its input had fewer zeros."""
+    if node.statistics is None or not node.shape:
+        return []
+    share = node.statistics["zeros"]
+    had = before.statistics["zeros"] if before is not None and before.statistics else 0.0
+    return [f"{100 * share:.0f} % zeros"] if share - had >= 0.01 else []
+
+
+def broken(statistics: dict[str, Any] | None) -> list[str]:
+    """How many values are no numbers."""
+    if statistics is None:
+        return []
+    return [f"{statistics[what]} {what}" for what in ("nan", "inf") if statistics[what]]
+
+
+def memory(count: int) -> str:
+    """``512 B``, ``12.3 kB``, ``1.5 MB``."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} B"
 
 
 def size(node: Node) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite, prod
 from typing import Any
+from weakref import ref
 
 from minigrad.nn.module import Buffer, Call, Module, Parameter, path_of
 from minigrad.ops import BatchNorm, BatchNormInference, Dropout, MatMul, Op, SetItem
@@ -35,13 +36,38 @@ QUIET: dict[str, Any] = {"shape": None, "size": None, "padding": {0}, "dilation"
 #: How the formulas write an argument, where its name does not say it.
 SYMBOLS = {"gamma": "γ", "beta": "β", "mean": "μ", "var": "σ²"}
 
+#: The same for what an op saves.
+SAVED = {
+    **SYMBOLS,
+    "weight": "W",
+    "logits": "z",
+    "target": "t",
+    "probabilities": "softmax(z)",
+    "count": "n",
+    "inv_std": "1/σ",
+    "inv_rms": "1/r",
+}
+
+
+@dataclass(slots=True)
+class Saved:
+    """One array that an op keeps for its gradient; shape and size where they were read."""
+
+    name: str
+    symbol: str
+    shape: Shape | None = None
+    dtype: str | None = None
+    bytes: int | None = None
+
 
 @dataclass(slots=True)
 class Node:
     """One box.
 
     ``kind`` is ``op``; ``input`` (data), ``parameter``, ``buffer``; ``output``; or, in a graph that
-    was made smaller (shrink.py), ``module`` and ``hidden``, which stand for several ``ops``.
+    was made smaller (shrink.py), ``module`` and ``hidden``, which stand for several ``ops``. The
+    backward graph (backward.py) adds ``vjp``, ``gradient`` (of a leaf), ``sum``, ``seed`` and
+    ``stop``.
     """
 
     id: str
@@ -63,11 +89,20 @@ class Node:
     frozen: bool = False
     ops: int = 0
     parameters: int = 0  # how many numbers are learnt in it
+    saved: list[Saved] = field(default_factory=list)  # for its gradient
+    of: str | None = None  # in the backward graph: the node whose gradient it is
+    statistics: dict[str, Any] | None = None  # of the value, and values of a small one
+    gradient: dict[str, Any] | None = None  # the same of the gradient that arrives here
+    source: str = ""  # the user's file:line, where it was recorded
+    code: str = ""  # and that line
 
 
 @dataclass(slots=True)
 class Edge:
-    """One use of a value by an op; with ``kind`` "update", an op that changes a buffer."""
+    """One use of a value by an op; with ``kind`` "update", an op that changes a buffer.
+
+    The backward graph adds ``gradient``, ``saved`` (from an op to its vjp) and ``call``.
+    """
 
     source: str
     target: str
@@ -78,6 +113,8 @@ class Edge:
     stretched: Shape | None = None  # the shape it is broadcast to, where that is another
     uses: int = 1  # how often the value is used in all; its gradients add
     kind: str = "value"
+    wanted: bool = False  # whether a gradient flows back along it
+    gradient: dict[str, Any] | None = None  # the statistics of that gradient
 
 
 @dataclass(slots=True)
@@ -117,6 +154,8 @@ class Facts:
     parameters: int = 0
     unreached: list[str] = field(default_factory=list)  # parameters of the model not in the graph
     shown: str = ""  # how the graph was made smaller
+    backward: int = 0  # how many vjps are drawn
+    hint: str = ""  # what to do to see more
 
 
 @dataclass(slots=True)
@@ -134,13 +173,21 @@ def read(
     outputs: Sequence[Tensor], model: Module | None = None, names: Mapping[str, Any] | None = None
 ) -> Trace:
     """Read the tape that leads to ``outputs``; see ``viz.graph`` for the arguments."""
+    return reading(outputs, model, names).finish()
+
+
+def reading(
+    outputs: Sequence[Tensor], model: Module | None = None, names: Mapping[str, Any] | None = None
+) -> Reader:
+    """The reader that has read the tape: it knows the tensors, which the data does not."""
     reader = Reader(model, names or {})
     ops = tape(outputs)
+    reader.held = values_held(ops)
     for op in ops:
         reader.read(op)
     for output in outputs:
         reader.read_output(output)
-    return reader.finish()
+    return reader
 
 
 def tape(outputs: Sequence[Tensor]) -> list[Op]:
@@ -172,6 +219,7 @@ class Reader:
             Node
         ] = []  # inputs called by what the first op that uses them calls them
         self.around: str | None = None  # the scope of the op being read
+        self.held: dict[int, Op] = {}  # by id of an array that is still kept: the op that made it
         self.given = {t: name for name, t in reversed(list(names.items())) if isinstance(t, Tensor)}
         self.paths: dict[Any, str] = {}
         self.states: dict[Module, dict[Tensor, str]] = {}
@@ -201,6 +249,7 @@ class Reader:
             reduces=isinstance(op, Reduction),
             view=op.view,
             ops=1,
+            saved=[Saved(name, SAVED.get(name, name)) for name in keeps(op)],
         )
         self.made[op] = node
         if scope is not None and mode is not None:
@@ -234,6 +283,7 @@ class Reader:
                 shape=source.shape,
                 dtype=source.dtype,
                 stretched=stretched(op, source.shape),
+                wanted=op.inputs[i] is not None,
             )
         )
 
@@ -279,6 +329,8 @@ class Reader:
             node.parameters = prod(shape or ())
         elif tensor is not None and tensor.requires_grad:
             node.notes.append("requires grad")
+        if kind == "input" and (source := self.held.get(id(array_of(tensor, op, i)))):
+            node.notes.append(f"detached from {source.name}")
         if kind != "input":
             node.symbol = SYMBOLS.get(argument, "")
         elif not name:
@@ -438,6 +490,31 @@ def arguments(op: Op) -> Iterator[str]:
     return iter(code.co_varnames[2 : code.co_argcount])
 
 
+def places(op: Op) -> list[tuple[int, Any]]:
+    """The arrays in ``op.saved``, each with the number of the input it is; the output comes last.
+
+    ``op.saved`` of an op that keeps all its inputs has no positions.
+    """
+    saved = op.saved or ()
+    at = op.positions or range(len(saved))
+    return [(i, a) for i, a in zip(at, saved, strict=False) if hasattr(a, "dtype")]
+
+
+def keeps(op: Op) -> list[str]:
+    """The names of the arrays an op keeps for its gradient, or kept until they were freed."""
+    names = [*arguments(op), "y"]
+    at = op.positions or (range(len(op.inputs)) if op.reads else ())
+    held = op.constants or (None,) * len(op.inputs)
+    numbers = {
+        i
+        for i, (edge, c) in enumerate(zip(op.inputs, held, strict=True))
+        if edge is None and not isinstance(c, ref)
+    }
+    let_go = {i for i, reader in op.droppable if op.inputs[reader] is None}
+    residuals = getattr(op, "residuals", ())
+    return [*(names[i] for i in at if i not in numbers | let_go), *residuals]
+
+
 def buffers(op: Op) -> dict[str, Any]:
     """The buffers of the module whose call recorded the op."""
     module = None if op.scope is None else op.scope.module()
@@ -462,6 +539,22 @@ def stretched(op: Op, shape: Shape | None) -> Shape | None:
     return whole if whole != shape else None
 
 
+def values_held(ops: Sequence[Op]) -> dict[int, Op]:
+    """By the id of every array that some op keeps: the op whose value it is."""
+    found: dict[int, Op] = {}
+    for op in ops:
+        for i, array in places(op):
+            made = op if i == len(op.inputs) else op.inputs[i]
+            if made is not None and made.seq:
+                found[id(array)] = made
+    return found
+
+
+def array_of(tensor: Tensor | None, op: Op, i: int) -> Any:
+    """The array of a constant input: the tensor's, or the one that the op keeps."""
+    return dict(places(op)).get(i) if tensor is None else tensor.array
+
+
 def facts_of(tensor: Tensor | None, op: Op, i: int) -> tuple[Shape | None, str | None]:
     """Shape and dtype of input ``i``: the tensor's, or, if it is gone, those the op remembers."""
     if tensor is not None:
@@ -469,9 +562,8 @@ def facts_of(tensor: Tensor | None, op: Op, i: int) -> tuple[Shape | None, str |
     if op.fused and op.given[i] is not None:
         shape, dtype = op.given[i]  # type: ignore[misc]
         return tuple(shape), str(dtype)
-    kept = dict(zip(op.positions or range(len(op.inputs)), op.saved or (), strict=False))
-    array: Any = kept.get(i)
-    return (tuple(array.shape), str(array.dtype)) if hasattr(array, "dtype") else (None, None)
+    array = array_of(None, op, i)
+    return (None, None) if array is None else (tuple(array.shape), str(array.dtype))
 
 
 def value_of(tensor: Tensor | None) -> str:

@@ -29,7 +29,7 @@ from minigrad.generator import default_generator
 from minigrad.gradients import edge_of
 from minigrad.ops import Op
 from minigrad.tensor import Tensor
-from minigrad.viz.trace import arguments, running, tape
+from minigrad.viz.trace import arguments, places, running, tape
 
 Array = Any
 
@@ -263,16 +263,6 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
-
-
-def places(op: Op) -> list[tuple[int, Array]]:
-    """The arrays in ``op.saved``, each with the number of the input it is; the output comes last.
-
-    ``op.saved`` of an op that keeps all its inputs has no positions.
-    """
-    saved = op.saved or ()
-    at = op.positions or range(len(saved))
-    return [(i, a) for i, a in zip(at, saved, strict=False) if hasattr(a, "dtype")]
 
 
 def kept(op: Op) -> dict[str, Array]:
