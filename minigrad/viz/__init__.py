@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from minigrad.errors import GraphError
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
-from minigrad.viz import trace
+from minigrad.viz import marks, trace
 from minigrad.viz.annotate import annotate
 from minigrad.viz.health import Diagnosis, Finding, check
 from minigrad.viz.picture import Graph
@@ -62,6 +62,9 @@ def graph(
     values: bool = False,
     grads: bool | str = "auto",
     saved: bool = False,
+    health: bool = False,
+    heat: str | None = None,
+    profile: Any = None,
     depth: int | None = None,
     max_nodes: int = 400,
     direction: str = "TB",
@@ -86,6 +89,13 @@ def graph(
         grads: ``"auto"`` shows the ``grad`` of leaves where there is one; True the gradients that
             ``backward()`` would bring, without calling it; False none.
         saved: with the memory that each op keeps for its gradient (``values`` has it, too).
+        health: mark what ``check`` finds: in words at the op or the parameter, with a red ring
+            where NaN or infinity begins and red arrows along its way.
+        heat: a stripe at the left of every op, the stronger the more it costs, and the number:
+            ``"time"``, forward and backward, of the run under ``profile``; ``"memory"``, what the
+            op keeps for backward, and how much is alive when it has run; ``"grad_norm"``, the norm
+            of the gradient that arrives.
+        profile: the ``profiler.profile`` that the graph was made under, for ``heat``.
         depth: 1 shows the modules inside the model as one box each, 2 those inside them, and so on.
         max_nodes: with more ops than this, modules are closed and a long tape is shortened.
         direction: ``"TB"``, from top to bottom, or, for the forward graph, ``"LR"``, from left to
@@ -132,9 +142,15 @@ def graph(
         raise ValueError(f"depth= counts from 1 (the modules inside the model), got {depth}.")
     if max_nodes < 3:
         raise ValueError(f"max_nodes= must be at least 3, got {max_nodes}.")
+    if profile is not None and heat is None:
+        raise ValueError('profile= goes with heat="time" or heat="memory".')
     reader = trace.reading(outputs, model, names)
     data = reader.finish()
     annotate(data, reader, outputs, backward=backward, values=values, grads=grads, saved=saved)
+    if health:
+        marks.mark_health(data, outputs, model)
+    if heat is not None:
+        marks.mark_heat(data, outputs, heat, profile)
     return Graph(
         data,
         backward=backward,

@@ -13,8 +13,9 @@ from typing import Any
 
 import graphviz  # type: ignore[import-untyped]
 
+from minigrad.viz import heat
 from minigrad.viz.style import MONO, SANS, THEMES, Theme
-from minigrad.viz.text import broken, headline, numbered, short, size, spread, zeros
+from minigrad.viz.text import SIGN, broken, headline, numbered, short, size, spread, zeros
 from minigrad.viz.trace import Edge, Node, Scope, Trace
 
 #: What the legend says of each mark, in this order.
@@ -39,6 +40,8 @@ LEGEND = {
     "stretched": "broadcast",
     "alert": "another floating dtype",
     "cut": "value of that number, its arrow left out",
+    "finding": "finding",
+    "lost": "not finite",
 }
 SIGNS = {
     "value": "─▶",
@@ -50,6 +53,8 @@ SIGNS = {
     "stretched": "⇒",
     "alert": "float",
     "cut": "%1",
+    "finding": SIGN,
+    "lost": "━▶",
 }
 WIDE = 0.085  #: inches that a character takes up, roughly
 LIMIT = 60  #: characters of a name that are shown
@@ -112,6 +117,7 @@ class Writer:
         self.cuts = self.find_cuts()
         self.numbers = numbered(trace)
         self.cut_off = {source for source, _ in self.cuts}
+        self.heat = heat.of(trace)
         self.marks: set[str] = set()  # those in the picture; the legend explains no others
 
     def write(self, title: str, dpi: int | None) -> str:
@@ -284,6 +290,8 @@ class Writer:
         if node.view:
             self.marks.add("view")
             style["peripheries"] = "2"
+        if node.ring:
+            style.update(color=self.theme.alert, penwidth="4")
         if node.id in self.trunk:
             style["group"] = "trunk"
         return style
@@ -321,7 +329,34 @@ class Writer:
         rows += self.warned(node.statistics)
         if self.formulas:
             rows.append(self.font(" " * BLANK, 10, mono=True))  # for a number
-        return f"<{self.column(rows)}>"
+        rows += self.findings(node)
+        return f"<{self.warmed(node, rows)}>"
+
+    def findings(self, node: Node) -> list[str]:
+        """What is wrong with a node, a line each, after a sign."""
+        if node.findings:
+            self.marks.add("finding")
+        lines = [line for said in node.findings for line in wrap(f"{SIGN} {said}", 44)]
+        return [self.font(line, 10, self.theme.alert, bold=True) for line in lines]
+
+    def warmed(self, node: Node, rows: list[str]) -> str:
+        """A label with what the node costs: a stripe at its left, the number, a bar."""
+        if self.heat is None or node.cost is None:
+            return self.column(rows)
+        if said := self.heat.said(node):
+            rows = [*rows, self.font(said, 10, bold=True, mono=True)]
+        if node.live is not None:
+            width = max(1, round(90 * node.live / self.heat.peak)) if self.heat.peak else 1
+            fixed = f'ALIGN="LEFT" FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="9"'
+            bar = f'<TD BGCOLOR="{self.theme.line["input"]}" {fixed}></TD>'
+            live = self.font(f" {self.heat.live(node)}", 9, self.theme.muted)
+            rows = [*rows, table([f'<TR>{bar}<TD ALIGN="LEFT">{live}</TD></TR>'], padding=1)]
+        stripe = f'<TD BGCOLOR="{self.ramp(self.heat.share(node))}" WIDTH="11"></TD>'
+        return table([f"<TR>{stripe}<TD>{self.column(rows)}</TD></TR>"], padding=1)
+
+    def ramp(self, share: float) -> str:
+        """The colour of gradients, the more opaque the larger the share: one hue, ever stronger."""
+        return f"{self.theme.line['gradient']}{round(255 * max(share, 0.03)):02X}"
 
     def off(self, node: Node) -> list[str]:
         """What else its arrows would say."""
@@ -347,6 +382,7 @@ class Writer:
             said = self.shape(node)
         rows = [f"<TD>{self.font(node.name, 13, bold=True)}</TD><TD>{said}</TD>"]
         rows += [f'<TD COLSPAN="2">{self.font(n, 9, self.theme.muted)}</TD>' for n in node.notes]
+        rows += [f'<TD COLSPAN="2">{said}</TD>' for said in self.findings(node)]
         return f"<{table(f'<TR>{row}</TR>' for row in rows)}>"
 
     def stack(self, leaves: list[Node]) -> str:
@@ -370,13 +406,15 @@ class Writer:
             for text in [
                 *(self.font(note, 9, theme.line[kind]) for note in notes),
                 *self.warned(node.statistics),
+                *self.findings(node),
             ]
         ]
         style = "ROUNDED,DASHED" if kind == "buffer" else "ROUNDED"
+        line, border = (theme.alert, 4) if node.ring else (theme.line[kind], 1)
         link = f'HREF="#{node.id}" ' if self.links else ""
         return (
-            f'<TD PORT="{node.id}" {link}BGCOLOR="{theme.fill[kind]}" COLOR="{theme.line[kind]}" '
-            f'BORDER="1" STYLE="{style}">{table(rows, padding=1)}</TD>'
+            f'<TD PORT="{node.id}" {link}BGCOLOR="{theme.fill[kind]}" COLOR="{line}" '
+            f'BORDER="{border}" STYLE="{style}">{table(rows, padding=1)}</TD>'
         )
 
     def uses(self, node: Node) -> list[str]:
@@ -405,6 +443,9 @@ class Writer:
         if e.uses > 1:
             self.marks.add("shared")
             style["penwidth"] = "2.8"
+        if e.lost:
+            self.marks.add("lost")
+            style.update(color=self.theme.alert, penwidth="3.2")
         style |= self.pull(e)
         if self.labelled(e):
             style["label"] = f"<{self.edge_text(e)}>"
@@ -434,6 +475,8 @@ class Writer:
         source = self.nodes[e.source]
         for said in spread(source) if source.ops else []:
             text += self.font(f"  {said}", 9, self.theme.muted)
+        if e.lost:
+            text += self.font(" NaN/∞", 10, self.theme.alert, bold=True, mono=True)
         return text if self.direction == "TB" else f"{text}<BR/> "  # above the line, not on it
 
     def frame_style(self, scope: Scope) -> dict[str, str]:
@@ -468,6 +511,8 @@ class Writer:
         rows += [self.font(self.trace.facts.hint, 10, self.theme.text, limit=160)] * bool(
             self.trace.facts.hint
         )
+        if self.heat is not None:
+            rows.append(self.font(self.heat.title(), 10, self.theme.muted, limit=160))
         marks = [m for m in LEGEND if m in self.marks]
         items = [self.sample(m) + self.explained(m) for m in marks]
         n = self.columns([len(LEGEND[m]) + SAMPLE for m in marks])
@@ -494,7 +539,7 @@ class Writer:
                 "fused": theme.mark,
                 "cut": theme.mark,
                 "rung": theme.mark,
-                "alert": theme.alert,
+                **dict.fromkeys(("alert", "finding", "lost"), theme.alert),
                 "flow": theme.line["gradient"],
                 "join": theme.line["gradient"],
             }.get(mark, theme.text)

@@ -228,7 +228,7 @@ def record(node: Node, scopes: dict[str, Scope]) -> dict[str, Any]:
         "value": node.value,
         "formula": node.formula,
         "vjp": node.vjp,
-        "notes": [*[m for m in marks if getattr(node, m)], *node.notes],
+        "notes": [*[m for m in marks if getattr(node, m)], *node.notes, *node.findings],
         "attributes": {k: json.dumps(v, ensure_ascii=False) for k, v in node.attributes.items()},
         "holds": "" if node.kind == "op" or not node.ops else counted(node.ops, "op"),
         "parameters": node.parameters,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.viz import heat
+from minigrad.viz.heat import Heat
 from minigrad.viz.trace import Edge, Facts, Node, Scope, Trace
 
 INDENT = "  "
+SIGN = "⚠"  #: before a finding
 
 #: What is smaller than this beside something else comes from rounding.
 NOTHING = 1e-6
@@ -24,7 +27,7 @@ def headline(facts: Facts) -> list[str]:
         said.append(counted(facts.parameters, "parameter"))
     if facts.unreached:
         said.append(f"not in the graph: {', '.join(facts.unreached)}")
-    return [s for s in said if s]
+    return [s for s in [*said, facts.health] if s]
 
 
 def counted(n: int, what: str) -> str:
@@ -53,6 +56,8 @@ def forwards(trace: Trace) -> list[str]:
     for e in trace.edges:
         into.setdefault(e.target, []).append(e)
     inside: list[Scope] = []
+    warmth = heat.of(trace)
+    lines += [warmth.title()] if warmth else []
 
     for node in trace.nodes:
         if node.of is not None:
@@ -83,6 +88,7 @@ def forwards(trace: Trace) -> list[str]:
             line = f"{node.kind} {node.name} {shaped(node, trace)}{value}: {arguments}"
         else:
             line = leaf(node, inside, trace)
+        line = "   ".join([line, *marked(node, warmth)])
         lines.append(INDENT * len(inside) + line)
     return lines
 
@@ -114,6 +120,12 @@ def backwards(trace: Trace) -> list[str]:
         elif node.kind == "stop":
             lines.append(node.name)
     return lines
+
+
+def marked(node: Node, warmth: Heat | None) -> list[str]:
+    """What it costs, and what is wrong with it."""
+    costs = [warmth.said(node), warmth.live(node)] if warmth else []
+    return [*filter(None, costs), *(f"{SIGN} {said}" for said in node.findings)]
 
 
 def numbered(trace: Trace) -> dict[str, str]:

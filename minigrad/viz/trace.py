@@ -95,6 +95,10 @@ class Node:
     gradient: dict[str, Any] | None = None  # the same of the gradient that arrives here
     source: str = ""  # the user's file:line, where it was recorded
     code: str = ""  # and that line
+    findings: list[str] = field(default_factory=list)  # what is wrong with it (health.py)
+    ring: bool = False  # NaN or infinity begins here
+    cost: float | None = None  # what ``heat`` shows of it
+    live: float | None = None  # bytes alive when it had run
 
 
 @dataclass(slots=True)
@@ -115,6 +119,7 @@ class Edge:
     kind: str = "value"
     wanted: bool = False  # whether a gradient flows back along it
     gradient: dict[str, Any] | None = None  # the statistics of that gradient
+    lost: bool = False  # NaN or infinity flows here
 
 
 @dataclass(slots=True)
@@ -156,6 +161,8 @@ class Facts:
     shown: str = ""  # how the graph was made smaller
     backward: int = 0  # how many vjps are drawn
     hint: str = ""  # what to do to see more
+    health: str = ""  # how many findings, where it was checked
+    heat: str = ""  # what the stripes show, one of heat.HEATS
 
 
 @dataclass(slots=True)
