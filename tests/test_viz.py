@@ -821,11 +821,11 @@ def test_pygraphviz_draws_where_dot_is_missing(monkeypatch):
 def test_notebooks_get_text_and_svg():
     picture = mlp()
     bundle = picture._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "image/svg+xml"}
+    assert set(bundle) == {"text/plain", "text/html", "image/svg+xml"}
     assert bundle["image/svg+xml"].startswith('<svg role="img" aria-label="MLP')
     assert len(bundle["image/svg+xml"]) < 300_000
     assert set(picture._repr_mimebundle_(include=["text/plain"])) == {"text/plain"}
-    assert set(picture._repr_mimebundle_(exclude=["image/svg+xml"])) == {"text/plain"}
+    assert set(picture._repr_mimebundle_(exclude=["image/svg+xml"])) == {"text/plain", "text/html"}
 
 
 @needs_dot

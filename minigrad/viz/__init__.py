@@ -20,6 +20,7 @@ from minigrad.tensor import Tensor
 from minigrad.viz import marks, trace
 from minigrad.viz.annotate import annotate
 from minigrad.viz.health import Diagnosis, Finding, check
+from minigrad.viz.notebook import set_jupyter
 from minigrad.viz.picture import Graph
 from minigrad.viz.render import GraphvizError
 from minigrad.viz.stepper import Stepper, step
@@ -34,6 +35,7 @@ __all__ = [
     "check",
     "graph",
     "plots",
+    "set_jupyter",
     "step",
     "tensorboard",
 ]

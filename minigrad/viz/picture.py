@@ -10,6 +10,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Container, Iterator
+from copy import copy
 from dataclasses import asdict
 from html import escape
 from importlib import import_module
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.viz import backward as back
-from minigrad.viz import dot, html, ladder, text
+from minigrad.viz import dot, html, ladder, notebook, text
 from minigrad.viz.render import GraphvizError, draw
 from minigrad.viz.shrink import depths_of, shrink
 from minigrad.viz.trace import Trace
@@ -108,15 +109,16 @@ class Picture:
         if not webbrowser.open(path.as_uri()):
             print(f"the picture is in {path}")
 
+    def _sizes(self) -> Iterator[Picture]:
+        """The picture, and what is shown where it is too large for the cell of a notebook."""
+        yield self
+
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> dict[str, str]:
-        """For notebooks: the text always, the picture where it can be drawn; never an error."""
-        bundle = {"text/plain": str(self)}
-        try:
-            bundle["image/svg+xml"] = self.to_svg()
-        except (GraphvizError, OSError) as error:
-            bundle["text/plain"] += f"\n\n{error}"
+        """For notebooks: the text always, a page or picture as ``set_jupyter`` says; never an
+        error."""
+        bundle = notebook.bundle(self)
         return {
             kind: data
             for kind, data in bundle.items()
@@ -180,6 +182,15 @@ class Graph(Picture):
         """What is shown at a depth."""
         shown = shrink(self._tape, depth, self.max_nodes)
         return back.extend(shown) if self.backward else shown
+
+    def _sizes(self) -> Iterator[Picture]:
+        yield self
+        for fewer in (100, 40, 15):
+            if fewer < self.max_nodes:
+                smaller = copy(self)
+                smaller.max_nodes = fewer
+                smaller.shown = smaller._at(self.depth)
+                yield smaller
 
     # ---- as a page ---------------------------------------------------------------------------
 

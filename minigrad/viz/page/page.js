@@ -85,15 +85,19 @@ const spoken = (record) => [record.name, record.kind === "op" ? "" : record.kind
 
 function apply() {
   const { width, height } = stage.getBoundingClientRect();
+  if (!width || !height) return; // a frame that is not laid out yet
   svg.setAttribute("viewBox", `${view.x} ${view.y} ${width / view.k} ${height / view.k}`);
   markMap();
 }
 
 const whole = () => { const [x, y, width, height] = svg.dataset.box.split(" ").map(Number); return { x, y, width, height }; };
 
+let waiting = false; // for the stage to have a size
 /* Everything in sight; but text that can be read is worth more than all of a long picture. */
 function fit(all = false) {
   const { width, height } = stage.getBoundingClientRect(), box = whole();
+  waiting = !width || !height;
+  if (waiting) return;
   let k = Math.min(width / box.width, height / box.height, 1.6);
   if (!all) k = Math.max(k, Math.min(0.8, width / box.width));
   const high = height / k, wide = width / k;
@@ -129,6 +133,7 @@ function centre(group, always = true) {
 }
 
 function glide(x, y) {
+  if (waiting) return;
   cancelAnimationFrame(gliding);
   if (calm.matches) { view.x = x; view.y = y; apply(); return; }
   const from = { ...view }, start = performance.now();
@@ -308,7 +313,7 @@ changed.push(() => { if ($("search").value) search(); });
 
 function drawMap() {
   const map = $("map");
-  map.hidden = boxes.size <= CROWDED;
+  map.hidden = boxes.size <= CROWDED || !stage.clientWidth;
   if (map.hidden) return;
   const box = whole(), scale = Math.min(150 / box.width, 260 / box.height);
   const kept = view;
@@ -352,4 +357,10 @@ $("in").onclick = () => zoom(1.25);
 $("out").onclick = () => zoom(0.8);
 $("fit").onclick = () => fit(true);
 choices($("themes"), "theme", [["auto", "auto", "as the system"], ["light", "light"], ["dark", "dark"]], document.documentElement.dataset.theme, (theme) => { document.documentElement.dataset.theme = theme; });
-new ResizeObserver(() => { if (svg) apply(); }).observe(stage);
+new ResizeObserver(() => {
+  if (!svg) return;
+  if (!waiting) { apply(); return; }
+  fit();
+  drawMap();
+  if (!waiting && boxes.has(chosen)) centre(boxes.get(chosen), false);
+}).observe(stage);
