@@ -210,6 +210,11 @@ def test_without_graphviz_a_page_is_the_dot_text(monkeypatch, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["net.dot"]
 
 
+def test_statistics_in_a_line():
+    said = {"norm": 2.0, "mean": 0.5, "std": 1.25, "min": -1.0, "max": 3.0, "zeros": 0.25, "nan": 2}
+    assert html.figures(said) == "norm 2, mean 0.5, std 1.25, -1 to 3, 25% zero, 2 nan"
+
+
 # ---- looking around --------------------------------------------------------------------------
 
 

@@ -823,6 +823,7 @@ def test_notebooks_get_text_and_svg():
     bundle = picture._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html", "image/svg+xml"}
     assert bundle["image/svg+xml"].startswith('<svg role="img" aria-label="MLP')
+    assert "<desc>MLP  ·  forward · train mode · float32" in bundle["image/svg+xml"]
     assert len(bundle["image/svg+xml"]) < 300_000
     assert set(picture._repr_mimebundle_(include=["text/plain"])) == {"text/plain"}
     assert set(picture._repr_mimebundle_(exclude=["image/svg+xml"])) == {"text/plain", "text/html"}

@@ -232,13 +232,27 @@ def record(node: Node, scopes: dict[str, Scope]) -> dict[str, Any]:
         "attributes": {k: json.dumps(v, ensure_ascii=False) for k, v in node.attributes.items()},
         "holds": "" if node.kind == "op" or not node.ops else counted(node.ops, "op"),
         "parameters": node.parameters,
-        **{
-            extra: getattr(node, extra)
-            for extra in ("source", "stats", "grad")
-            if getattr(node, extra, None)
+        "stats": {
+            name: figures(said)
+            for name, field in (("values", "statistics"), ("gradient", "gradient"))
+            if (said := getattr(node, field, None))
         },
+        "source": "\n".join(filter(None, (getattr(node, f, "") for f in ("source", "code")))),
     }
     return {key: value for key, value in said.items() if value not in (None, "", [], {}, 0)}
+
+
+def figures(said: dict[str, Any]) -> str:
+    """The statistics of an array in a line."""
+
+    def short(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+    parts = [f"{name} {short(said[name])}" for name in ("norm", "mean", "std") if name in said]
+    parts.append(f"{short(said['min'])} to {short(said['max'])}")
+    parts += [f"{said['zeros']:.0%} zero"] if said.get("zeros") else []
+    parts += [f"{said[n]} {n}" for n in ("nan", "inf") if said.get(n)]
+    return ", ".join(parts)
 
 
 def module(scope: Scope | None) -> str:
@@ -249,8 +263,9 @@ def module(scope: Scope | None) -> str:
 
 
 def ends(e: Edge) -> list[Any]:
-    """An edge as the script has it: from, to, as which argument."""
-    return [e.source, e.target, e.argument if e.kind == "value" else "updates"]
+    """An edge as the script has it: from, to, and how."""
+    how = {"value": f"as {e.argument}" if e.argument else "", "update": "updated in place"}
+    return [e.source, e.target, how.get(e.kind, e.kind)]
 
 
 def table(states: Sequence[State]) -> tuple[list[Any], list[dict[str, Any]]]:

@@ -54,7 +54,13 @@ class Picture:
         """The picture as SVG. Raises GraphvizError where nothing can draw it."""
         svg = draw(self._dot(), "svg").decode()
         label = escape(dot.clean(self.title, 200))
-        return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+        said = f"<title>{label}</title>\n<desc>{escape(self._description())}</desc>"
+        svg = svg[svg.index("<svg") :].replace("<title>minigrad</title>", said, 1)
+        return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+    def _description(self) -> str:
+        """A sentence for who cannot see the picture."""
+        return str(self).split("\n")[0]
 
     # ---- as a picture ------------------------------------------------------------------------
 
@@ -168,9 +174,9 @@ class Graph(Picture):
         return {"schema": SCHEMA, "title": self.title, **data}
 
     def _dot(self, dpi: int | None = None) -> str:
-        return self._write(self.shown, theme=self.theme, dpi=dpi)
+        return self._written(self.shown, theme=self.theme, dpi=dpi)
 
-    def _write(self, shown: Trace, **style: Any) -> str:
+    def _written(self, shown: Trace, **style: Any) -> str:
         """The DOT of what is shown."""
         if not self.backward:
             return dot.write(shown, self.title, direction=self.direction, **style)
@@ -235,5 +241,5 @@ class Graph(Picture):
 
     def _inline(self, shown: Trace) -> str:
         """A picture of ``shown`` for a page."""
-        source = self._write(shown, theme=html.STAND_INS, links=True)
+        source = self._written(shown, theme=html.STAND_INS, links=True)
         return html.inline(draw(source, "svg").decode(), self.title, html.describe(shown))

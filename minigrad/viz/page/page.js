@@ -238,7 +238,7 @@ function described(record) {
   const rows = [["shape", record.shape, true], ["dtype", record.dtype, true], ["value", record.value, true], ["module", record.module], ["holds", record.holds], ["parameters", record.parameters && record.parameters.toLocaleString("en").replaceAll(",", " ")], ["notes", (record.notes ?? []).join(", ")]];
   for (const [name, value] of Object.entries(record.attributes ?? {})) rows.push([name, value, true]);
   for (const [name, value] of Object.entries(record.stats ?? {})) rows.push([name, value, true]);
-  const used = (edges, end) => edges.filter((e) => nodes.has(e[end])).map((e) => make("li", {}, link(e[end]), e[2] ? make("small", {}, ` ${e[2] === "updates" ? "updated in place" : "as " + e[2]}`) : "", make("small", { class: "mono" }, ` ${nodes.get(e[end]).shape ?? ""}`)));
+  const used = (edges, end) => edges.filter((e) => nodes.has(e[end])).map((e) => make("li", {}, link(e[end]), e[2] && make("small", {}, ` ${e[2]}`), make("small", { class: "mono" }, ` ${nodes.get(e[end]).shape ?? ""}`)));
   const inputs = used(state.edges.filter((e) => e[1] === record.id), 0), outputs = used(state.edges.filter((e) => e[0] === record.id), 1);
   return [
     make("h2", {}, record.name), make("p", { class: "muted" }, record.kind === "op" ? "operation" : record.kind),
