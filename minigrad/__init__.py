@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from minigrad import autograd, backends, nn, ops, optim
+from minigrad import autograd, backends, cuda, nn, ops, optim
 from minigrad.autograd import (
     enable_grad,
     grad,
@@ -47,6 +47,7 @@ from minigrad.creation import (
     zeros,
     zeros_like,
 )
+from minigrad.devices import device
 from minigrad.dtypes import (
     bool,
     double,
@@ -328,10 +329,12 @@ __all__ = [
     "cos",
     "cosh",
     "count_nonzero",
+    "cuda",
     "cumprod",
     "cumsum",
     "data",
     "default_generator",
+    "device",
     "diag",
     "diagonal",
     "diff",

@@ -25,6 +25,18 @@ def _made(host: Any, device: Any, requires_grad: bool) -> Tensor:
     return tensor
 
 
+def _filled(name: str, shape: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    """``zeros``, ``ones`` or ``empty``, made where it is wanted."""
+    if device is None or str(device) == "cpu":
+        return _made(getattr(np, name)(shape, dtype), device, requires_grad)
+    backend, full_name = for_device(device)
+    with backend.on(full_name):
+        tensor = wrap(getattr(backend, name)(shape, dtype=dtype))
+    if requires_grad:
+        tensor.requires_grad = True
+    return tensor
+
+
 def _floating(dtype: Any) -> Any:
     return get_default_dtype() if dtype is None else as_dtype(dtype)
 
@@ -48,14 +60,14 @@ def tensor(
         device = backend_of(array).device_of(array)
     made = wrap(array)
     if device is not None:
-        made = made.to(str(device))
+        made = made.to(device=device)
     return made.requires_grad_() if requires_grad else made
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``data`` as a tensor, without a copy where dtype and device allow."""
     made = data if isinstance(data, Tensor) else wrap(as_array(data))
-    return made.to(device if device is None else str(device), dtype=dtype)
+    return made.to(device=device, dtype=dtype)
 
 
 asarray = as_tensor
@@ -76,17 +88,17 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros."""
-    return _made(np.zeros(new_shape(size), _floating(dtype)), device, requires_grad)
+    return _filled("zeros", new_shape(size), _floating(dtype), device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones."""
-    return _made(np.ones(new_shape(size), _floating(dtype)), device, requires_grad)
+    return _filled("ones", new_shape(size), _floating(dtype), device, requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Memory whose values are not set."""
-    return _made(np.empty(new_shape(size), _floating(dtype)), device, requires_grad)
+    return _filled("empty", new_shape(size), _floating(dtype), device, requires_grad)
 
 
 def full(

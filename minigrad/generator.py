@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends import capture
+from minigrad.backends import capture, for_device
 
 
 class Generator:
@@ -53,11 +53,58 @@ class Generator:
         return self
 
 
+class DeviceGenerator:
+    """What dropout on a GPU draws from: (seed, number of the next call), in the memory of each.
+
+    There it is read and counted without the host, which never waits for it, and a captured step
+    draws new numbers whenever it is run. Everything else that is random is drawn on the host.
+    """
+
+    def __init__(self) -> None:
+        self._seeds: dict[str, int] = {}
+        self._states: dict[str, Any] = {}
+        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
+
+    def manual_seed(self, seed: int, device: str | None = None) -> None:
+        """Start the stream that belongs to ``seed``, on one device or all."""
+        if device is None:
+            self._seed, self._seeds = int(seed), {}
+        else:
+            self._seeds[device] = int(seed)
+        for name in self._states if device is None else {device} & self._states.keys():
+            self.set_state(name, self.initial_seed(name), 0)
+
+    def initial_seed(self, device: str) -> int:
+        """The seed that the stream of a device was started with."""
+        return self._seeds.get(device, self._seed)
+
+    def state(self, device: str) -> Any:
+        """The array (seed, number of the next call) on a device; always the same one."""
+        if device not in self._states:
+            start = np.array([self.initial_seed(device) % 2**64, 0], dtype=np.uint64)
+            self._states[device] = for_device(device)[0].from_host(start, device)
+        return self._states[device]
+
+    def get_state(self, device: str) -> tuple[int, int]:
+        """(seed, number of the next call); waits for the device."""
+        seed, call = for_device(device)[0].to_host(self.state(device)).tolist()
+        return seed, call
+
+    def set_state(self, device: str, seed: int, call: int) -> None:
+        """Go on from a place that ``get_state`` returned, in the same memory."""
+        state = self.state(device)
+        state[0:1], state[1:2] = seed % 2**64, call
+
+
 default_generator = Generator()
+device_generator = DeviceGenerator()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the generator that everything random uses unless it is given one."""
+    """Seed the generator that everything random uses unless it is given one; and, as in PyTorch,
+    those of the GPUs.
+    """
+    device_generator.manual_seed(seed)
     return default_generator.manual_seed(seed)
 
 

@@ -12,7 +12,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from minigrad import engine
-from minigrad.backends import backend_of, backends, capture, quiet, same_device
+from minigrad.backends import backend_of, backends, capture, device_of, quiet, same_device
 from minigrad.engine import set_recording
 from minigrad.errors import GraphError, ShapeError
 from minigrad.methods import Methods
@@ -66,7 +66,8 @@ def accumulate(leaf: Tensor, grad: Any, wrap: Callable[[Any], Tensor]) -> None:
     if leaf._grad is None:
         leaf._grad = wrap(grad)
     else:  # NumPy gives a scalar where the result has no axes
-        leaf._grad.array = backend_of(grad).asarray(leaf._grad.array + grad)
+        with device_of(grad):
+            leaf._grad.array = backend_of(grad).asarray(leaf._grad.array + grad)
 
 
 def grad(
@@ -136,7 +137,8 @@ def sweep(
                     f"backward() on a tensor of shape {t.shape} needs a gradient; "
                     "call .sum() or .mean() first, or pass gradient=."
                 )
-            seed = t._wrap(backend_of(t.array).ones_like(t.array))
+            with device_of(t.array):
+                seed = t._wrap(backend_of(t.array).ones_like(t.array))
         elif seed.shape != t.shape:
             raise ShapeError(f"gradient= must have shape {t.shape}, got {seed.shape}.")
         elif seed.dtype != t.dtype:

@@ -8,8 +8,8 @@ from copy import deepcopy
 from typing import Any
 from weakref import ref
 
-from minigrad import engine
-from minigrad.backends import backend_of, backends, capture, for_device, quiet
+from minigrad import devices, engine
+from minigrad.backends import backend_of, backends, capture, device_of, for_device, quiet
 from minigrad.dtypes import Dtype, as_dtype, category, get_default_dtype, promote
 from minigrad.engine import clock, recording, set_recording
 from minigrad.errors import DtypeError, GraphError, ShapeError
@@ -81,9 +81,9 @@ class Tensor(Methods):
         return self.array.dtype  # type: ignore[no-any-return]
 
     @property
-    def device(self) -> str:
-        """``"cpu"`` or ``"cuda:0"``."""
-        return str(backend_of(self.array).device_of(self.array))
+    def device(self) -> devices.device:
+        """``"cpu"`` or ``"cuda:0"``: a string, with ``type`` and ``index``."""
+        return devices.device(backend_of(self.array).device_of(self.array))
 
     @property
     def requires_grad(self) -> bool:
@@ -299,12 +299,12 @@ class Tensor(Methods):
         ``x.to("cuda")``, ``x.to(minigrad.float64)``, ``x.to("cpu", minigrad.float32)``,
         ``x.to(other)``.
         """
-        device, dtype = parse_to(args, kwargs)
+        place, dtype = parse_to(args, kwargs)
         out = self
         if dtype is not None and dtype != self.array.dtype:
             out = apply(Cast(dtype), out)
-        if device is not None:
-            name = for_device(device)[1]
+        if place is not None:
+            name = for_device(place)[1]
             if name != out.device:
                 out = apply(ToDevice(name), out)
         return out.clone() if kwargs.get("copy") and out is self else out
@@ -437,14 +437,9 @@ class Tensor(Methods):
 def assign(tensor: Tensor, index: Any, value: Any) -> None:
     """``tensor.array[index] = value``, noted as a change."""
     array = tensor.array if capture.active is None else capture.active.enter(tensor)
-    xp = backend_of(array)
-    if xp.several:
-        before = xp.use(array)
-        try:
-            array[index] = value
-        finally:
-            xp.use_again(before)
-    else:
+    if value.__class__ is not array.__class__ and value.__class__ in backends:
+        check_devices("an assignment", [array, value])
+    with device_of(array):
         array[index] = value
     engine.changed(array)
 
@@ -528,17 +523,19 @@ def as_array(data: Any, dtype: Any = None) -> Array:
 
 def parse_to(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Dtype | None]:
     """(device, dtype) out of the arguments of ``Tensor.to`` and ``Module.to``."""
-    device, dtype = kwargs.get("device"), kwargs.get("dtype")
+    place, dtype = kwargs.get("device"), kwargs.get("dtype")
     for arg in args:
         if isinstance(arg, Tensor):
-            device, dtype = arg.device, arg.dtype
+            place, dtype = arg.device, arg.dtype
         elif isinstance(arg, bool) or arg is None:
             continue  # non_blocking
+        elif isinstance(arg, int):
+            place = f"cuda:{arg}"
         elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda"):
-            device = arg
+            place = arg
         else:
             dtype = arg
-    return device, None if dtype is None else as_dtype(dtype)
+    return place, None if dtype is None else as_dtype(dtype)
 
 
 #: The module call that is under way, or None; ops remember theirs for pictures (nn/module.py).
@@ -727,7 +724,7 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     return apply(op, a, b)
 
 
-def on_one_device(op: Op, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def on_one_device(op: Op | str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Two operands on different devices: one without axes, on the CPU, follows the other, as in
     PyTorch; anything else is an error.
     """
@@ -743,4 +740,5 @@ def on_one_device(op: Op, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 Tensor._apply = staticmethod(apply)
 Tensor._binary = staticmethod(binary)
 Tensor._promoted = staticmethod(promoted)
+Tensor._on_one_device = staticmethod(on_one_device)
 Tensor._wrap = staticmethod(wrap)

@@ -35,3 +35,9 @@ def _own_random_state():
     state = minigrad.get_rng_state()
     yield
     minigrad.set_rng_state(state)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cuda", action="store_true", help="test on a GPU, with CuPy, instead of its stand-in"
+    )

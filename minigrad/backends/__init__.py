@@ -24,6 +24,7 @@ __all__ = [
     "backends",
     "cuda",
     "cuda_backend",
+    "device_of",
     "for_device",
     "get_num_threads",
     "numpy",
@@ -75,7 +76,7 @@ def cuda_backend() -> CupyBackend:
 
 def for_device(device: Any) -> tuple[Any, str]:
     """The backend of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, and the device's full name."""
-    name = str(device)
+    name = f"cuda:{device}" if isinstance(device, int) else str(device)
     if name == "cpu":
         return numpy if capture.active is None else backends[capture.Captured], "cpu"
     kind, colon, index = name.partition(":")
@@ -83,6 +84,25 @@ def for_device(device: Any) -> tuple[Any, str]:
         backend = cuda_backend()
         return backend, backend.full_name(index)
     raise DeviceError(f'device "{name}" is not known; use "cpu", "cuda" or "cuda:1".')
+
+
+class device_of:  # noqa: N801 - named as quiet
+    """``with device_of(array):`` its device is the current one, where there are several."""
+
+    __slots__ = ("backend", "before")
+
+    def __init__(self, array: Array) -> None:
+        backend = backend_of(array)
+        self.backend = backend if backend.several else None
+        if self.backend is not None:
+            self.before = backend.use(array)
+
+    def __enter__(self) -> None:
+        """See the class."""
+
+    def __exit__(self, *error: Any) -> None:
+        if self.backend is not None:
+            self.backend.use_again(self.before)
 
 
 class same_device:  # noqa: N801 - named as quiet

@@ -70,12 +70,14 @@ class Backend(Namespace):
     name: str
     array_type: type
     synchronous: bool = True  #: values can be looked at without waiting for a device
+    host_random: bool = True  #: what it draws at random is drawn by the host
     several: bool = False  #: its arrays may live on different devices, one of which is current
     ones: Callable[..., Any]
     zeros: Callable[..., Any]
     empty: Callable[..., Any]
     full: Callable[..., Any]
     asarray: Callable[..., Any]
+    arange: Callable[..., Any]
     ascontiguousarray: Callable[..., Any]
     sort: Callable[..., Any]
     argsort: Callable[..., Any]
@@ -155,3 +157,7 @@ class Backend(Namespace):
     def from_host(self, x: Any, device: str) -> Array:
         """A NumPy array on ``device`` (no copy where it lives there already)."""
         raise NotImplementedError
+
+    def constant(self, x: Any, device: str) -> Array:
+        """As ``from_host``, of values that nobody changes: sent once where they are sent at all."""
+        return self.from_host(x, device)

@@ -470,6 +470,10 @@ class CaptureBackend:
         """Where an array lives."""
         return self.real.device_of(plain(x))  # type: ignore[no-any-return]
 
+    def writable(self, x: Array) -> bool:
+        """Whether an array may be changed in place."""
+        return self.real.writable(plain(x))  # type: ignore[no-any-return]
+
     def to_host(self, x: Array) -> Any:
         """The values, to look at."""
         return self.real.to_host(read(x))
@@ -478,10 +482,12 @@ class CaptureBackend:
         """The same array."""
         return x
 
+    constant = from_host
+
     def run(self, op: Any, *arrays: Array) -> Array:
         """The value of an op within the rule of another."""
         return op.forward(self, *arrays)
 
 
 #: NumPy's functions that make arrays of no others, which neither protocol tells of.
-_MAKERS = ("zeros", "ones", "empty", "full", "asarray", "zeros_like", "ones_like")
+_MAKERS = ("zeros", "ones", "empty", "full", "asarray", "arange", "zeros_like", "ones_like")

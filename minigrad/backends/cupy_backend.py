@@ -10,6 +10,9 @@ from minigrad.backends.base import Array
 from minigrad.backends.reference import Reference
 from minigrad.errors import DeviceError
 
+#: Constants kept on the GPUs, such as the index of a padding: those used last.
+CONSTANTS = 256
+
 
 class CupyBackend(Reference):
     """Arrays are ``cupy.ndarray``, on one GPU or several; nothing here waits for a device.
@@ -20,6 +23,7 @@ class CupyBackend(Reference):
 
     name = "cupy"
     synchronous = False
+    host_random = False
 
     def __init__(self, cupy: Any) -> None:
         self.array_type = cupy.ndarray
@@ -29,6 +33,9 @@ class CupyBackend(Reference):
         self.count: int = self.runtime.getDeviceCount()
         self.several = self.count > 1
         self._special: Any = None
+        self._hook: Any = None
+        self._constants: dict[Any, Array] = {}
+        self.peaks: dict[int, int] = {}  #: of memory, by the number of the device
 
     # ---- devices --------------------------------------------------------------------------------
 
@@ -64,13 +71,41 @@ class CupyBackend(Reference):
             return x.get()
 
     def from_host(self, x: Any, device: str) -> Array:
-        with self.Device(int(device.partition(":")[2] or self.runtime.getDevice())):
+        with self.on(device):
             return self.module.asarray(x)
+
+    def constant(self, x: Any, device: str) -> Array:
+        key = device, x.dtype.str, x.shape, x.tobytes()
+        found = self._constants.pop(key, None)
+        self._constants[key] = found = self.from_host(x, device) if found is None else found
+        if len(self._constants) > CONSTANTS:
+            del self._constants[next(iter(self._constants))]
+        return found
+
+    def on(self, device: str) -> Any:
+        """``with backend.on("cuda:1"):`` that GPU is the current one."""
+        return self.Device(int(device.partition(":")[2] or self.runtime.getDevice()))
 
     def move(self, x: Array, device: str) -> Array:
         """A copy on another GPU."""
-        with self.Device(int(device.partition(":")[2])):
+        with self.on(device):
             return self.module.array(x)
+
+    def count_peaks(self) -> None:
+        """Note from now on how much memory is in use at most."""
+        if self._hook is None:
+            peaks, pool = self.peaks, self.module.get_default_memory_pool
+
+            class Peaks(self.module.cuda.MemoryHook):  # type: ignore[name-defined,misc]
+                name = "minigrad peaks"
+
+                def malloc_postprocess(self, **found: Any) -> None:
+                    used, number = pool().used_bytes(), found["device_id"]
+                    if used > peaks.get(number, used):
+                        peaks[number] = used
+
+            self._hook = Peaks()
+            self._hook.__enter__()
 
     # ---- what CuPy does otherwise, or has elsewhere ---------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minigrad.backends import backend_of, quiet
+from minigrad.backends import backend_of, device_of, quiet
 from minigrad.errors import DtypeError, RangeError
 from minigrad.shapes import as_axes, broadcast_shapes, prod
 
@@ -33,6 +33,7 @@ class Base:
         _apply: Callable[..., Tensor]
         _binary: Callable[..., Tensor]
         _promoted: Callable[..., tuple[Any, Any]]
+        _on_one_device: Callable[..., tuple[Any, Any]]
         _wrap: Callable[..., Tensor]
         _change: Callable[..., Tensor]
         _become: Callable[..., Tensor]
@@ -91,27 +92,31 @@ class Base:
         """The values of a function of two operands, of which no gradient is asked."""
         if a is None or b is None or isinstance(b, str):
             return NotImplemented  # type: ignore[no-any-return] # == is False then, < TypeError
-        if isinstance(a, Base) and isinstance(b, Base) and a.dtype != b.dtype:
-            a, b = self._promoted(a, b)
+        if isinstance(a, Base) and isinstance(b, Base):
+            if a.array.__class__ is not b.array.__class__:
+                a, b = self._on_one_device("a comparison", a, b)
+            if a.dtype != b.dtype:
+                a, b = self._promoted(a, b)
         a, b = (
             x.array if isinstance(x, Base) else x if getattr(x, "ndim", 1) else x.item()
             for x in (a, b)
         )
         try:
-            with quiet():
-                result = function(a, b)
+            with quiet(), device_of(self.array):
+                result = backend_of(self.array).asarray(function(a, b))
         except ValueError:
             broadcast_shapes(*(tuple(x.shape) for x in (a, b) if hasattr(x, "shape")))
             raise
         except TypeError as error:
             dtypes = " and ".join(str(getattr(x, "dtype", x)) for x in (a, b))
             raise DtypeError(f"the operands' dtypes do not allow it, {dtypes}: {error}.") from None
-        return self._wrap(backend_of(self.array).asarray(result))
+        return self._wrap(result)
 
     def _values(self, name: str, *arguments: Any) -> Tensor:
         """The values of a function of the array library, of which no gradient is asked."""
         xp = backend_of(self.array)
-        return self._wrap(xp.asarray(getattr(xp.module, name)(self.array, *arguments)))
+        with device_of(self.array):
+            return self._wrap(xp.asarray(getattr(xp.module, name)(self.array, *arguments)))
 
     def _axes(self, dim: Dim, axis: Dim) -> tuple[int, ...]:
         given = axis if dim is None else dim

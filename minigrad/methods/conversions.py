@@ -57,11 +57,9 @@ class Conversions(Operators):
         """On the CPU."""
         return self.to("cpu")
 
-    def cuda(self, device: Any = None) -> Tensor:
-        """On a GPU."""
-        return self.to(
-            "cuda" if device is None else f"cuda:{device}" if str(device).isdigit() else device
-        )
+    def cuda(self, device: Any = None, non_blocking: Any = False) -> Tensor:
+        """On a GPU: the current one, or that of a name or number."""
+        return self.to(device="cuda" if device is None else device)
 
     def is_floating_point(self) -> Any:
         """Whether the dtype is floating."""

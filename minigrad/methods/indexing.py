@@ -8,9 +8,10 @@ from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.backends import numpy as host
 from minigrad.dtypes import int64
-from minigrad.errors import DtypeError, RangeError, ShapeError
+from minigrad.errors import DeviceError, DtypeError, RangeError, ShapeError
 from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
+from minigrad.ops.op import check_devices
 from minigrad.shapes import as_axis, broadcast_shapes, prod
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ class Indexing(Operators):
     __slots__ = ()
 
     def __getitem__(self, index: Any) -> Tensor:
-        parts, basic = _index(index)
+        parts, basic = _index(index, self)
         if basic:
             return self._apply(ops.Slice(parts), self)
         return self._apply(ops.Index(tuple(map(self._own, parts))), self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         kept_by = value if isinstance(value, Base) and value.requires_grad else self
-        parts = tuple(map(kept_by._own, _index(index)[0]))
+        parts = tuple(map(kept_by._own, _index(index, self)[0]))
         if isinstance(value, Base) and value.dtype != self.dtype:
             value = value.to(self.dtype)
         if not isinstance(value, Base | int | float):
@@ -86,9 +87,7 @@ class Indexing(Operators):
             return self._apply(ops.SetItem((...,)), self, src)
         xp = backend_of(self.array)
         places: list[Any] = [
-            xp.asarray(range(n), dtype=int64).reshape(
-                [-1 if i == j else 1 for j in range(self.ndim)]
-            )
+            xp.arange(n).reshape([-1 if i == j else 1 for j in range(self.ndim)])
             for i, n in enumerate(index.shape)
         ]
         places[axis] = index.array
@@ -194,16 +193,21 @@ class Indexing(Operators):
     def _check_places(self, index: Any, axis: int) -> None:
         if index.dtype.kind not in "iu":
             raise DtypeError(f"places are integers (int64), got {index.dtype}.")
+        if index.array.__class__ is not self.array.__class__:
+            check_devices("places", [self.array, index.array])
         n = self.shape[axis] if self.ndim else 1
-        if index.array.size and (index.array.min() < 0 or index.array.max() >= n):
+        checked = backend_of(index.array).synchronous and index.array.size
+        if checked and (index.array.min() < 0 or index.array.max() >= n):
             raise RangeError(
                 f"a place along axis {axis} must be in [0, {n - 1}], got values in "
                 f"[{index.array.min()}, {index.array.max()}]."
             )
 
 
-def _index(index: Any) -> tuple[tuple[Any, ...], bool]:
-    """An index as ints, slices, None, Ellipsis and raw arrays; and whether it has no arrays."""
+def _index(index: Any, x: Base) -> tuple[tuple[Any, ...], bool]:
+    """An index of ``x`` as ints, slices, None, Ellipsis and raw arrays where ``x`` is; and whether
+    it has no arrays.
+    """
     parts = index if isinstance(index, tuple) else (index,)
     out: list[Any] = []
     basic, dots = True, False
@@ -227,10 +231,24 @@ def _index(index: Any) -> tuple[tuple[Any, ...], bool]:
                 part = int(part)
             else:
                 basic = False
+                if part.__class__ is not x.array.__class__:
+                    part = _moved(part, x)
         out.append(part)
     if basic and not dots:
         out.append(Ellipsis)  # a view also where every axis is picked: NumPy would give a scalar
     return tuple(out), basic
+
+
+def _moved(part: Any, x: Base) -> Any:
+    """An array of an index where ``x`` is; as in PyTorch, only one on the CPU follows."""
+    if backend_of(part) is host and x.device.startswith("cuda"):
+        return backend_of(x.array).from_host(part, x.device)
+    if (device := backend_of(part).device_of(part)) != x.device:
+        raise DeviceError(
+            f"an index must be on the CPU or where the tensor is, {x.device}, got one on {device}; "
+            f'move it with .to("{x.device}").'
+        )
+    return part
 
 
 def _places(part: Any) -> Any:

@@ -25,7 +25,7 @@ class Order(Operators):
         xp = backend_of(self.array)
         axis = as_axis(dim, self.ndim)
         if not self.ndim:
-            return self._wrap(xp.asarray(0))
+            return self._wrap(xp.zeros((), dtype=int64))
         if not descending:
             return self._wrap(xp.argsort(self.array, axis=axis, kind="stable"))
         flipped = xp.argsort(xp.flip(self.array, axis), axis=axis, kind="stable")

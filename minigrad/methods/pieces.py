@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.dtypes import int64
@@ -72,7 +74,8 @@ class Pieces(Operators):
                 f"repeat_interleave needs one number >= 0 for each of {n} places, got {times}."
             )
         places = [i for i, t in enumerate(each) for _ in range(t)]
-        index = backend_of(self.array).asarray(places, dtype=int64)
+        xp = backend_of(self.array)
+        index = xp.constant(np.array(places, dtype=int64), self.device)
         return self._apply(ops.Index((slice(None),) * axis + (index,)), x)
 
     def diff(self, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
@@ -101,8 +104,7 @@ class Pieces(Operators):
             raise ShapeError(f"roll needs one shift an axis, got {shifts} for axes {axes}.")
         for shift, axis in zip(shifts, (as_axis(a, self.ndim) for a in axes), strict=True):
             n = self.shape[axis]
-            order = [(i - shift) % n for i in range(n)]
-            index = backend_of(self.array).asarray(order, dtype=int64)
+            index = (backend_of(self.array).arange(n) - shift) % max(n, 1)
             out = self._apply(ops.Index((slice(None),) * axis + (index,)), out)
         return out  # type: ignore[no-any-return]
 
@@ -130,7 +132,7 @@ class Pieces(Operators):
         if self.ndim != 1:
             raise ShapeError(f"diag needs a vector or a matrix, got shape {self.shape}.")
         n = self.shape[0]
-        i = backend_of(self.array).asarray(range(n), dtype=int64)
+        i = backend_of(self.array).arange(n)
         size = n + (diagonal if diagonal > 0 else -diagonal)
         index = (i + max(-diagonal, 0), i + max(diagonal, 0))
         return self._apply(ops.IndexAdd(index, (size, size)), self)

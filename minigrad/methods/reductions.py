@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
 from minigrad.backends import backend_of
+from minigrad.dtypes import int64
 from minigrad.errors import RangeError
 from minigrad.methods.base import Base, Dim, ValuesIndices
 from minigrad.methods.operators import Operators
@@ -157,7 +158,7 @@ class Reductions(Operators):
             return self._wrap(xp.asarray(flat).reshape((1,) * self.ndim if keepdim else ()))
         axis = as_axis(dim, self.ndim)
         if not self.ndim:
-            return self._wrap(xp.asarray(0))
+            return self._wrap(xp.zeros((), dtype=int64))
         self._needs_elements(name, (axis,))
         return self._wrap(xp.asarray(function(self.array, axis=axis, keepdims=keepdim)))
 

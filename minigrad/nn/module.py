@@ -442,9 +442,7 @@ class Module:
 
     def cuda(self, device: Any = None) -> Module:
         """Everything on a GPU."""
-        return self.to(
-            "cuda" if device is None else f"cuda:{device}" if str(device).isdigit() else device
-        )
+        return self.to(device="cuda" if device is None else device)
 
     # ---- calls ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from minigrad.averages import ExponentialAverage
+from minigrad.backends import device_of
 from minigrad.backends.capture import effect
 from minigrad.creation import ones, tensor, zeros
 from minigrad.dtypes import int64
@@ -310,7 +311,8 @@ class _BatchNorm(_Norm):
 
 def _count(batches: Tensor) -> None:
     """One batch more."""
-    batches.array += 1
+    with device_of(batches.array):
+        batches.array += 1
     changed(batches.array)
 
 

@@ -166,12 +166,11 @@ class Fused(Op):
             setattr(self, name, None)
 
 
-def check_devices(op: Op, arrays: list[Any]) -> None:
-    """Raise DeviceError where the inputs live on different devices."""
+def check_devices(op: Op | str, arrays: Sequence[Any]) -> None:
+    """Raise DeviceError where the inputs of an op, or of what is named, are on several devices."""
     found = {backend_of(a).device_of(a): None for a in arrays if hasattr(a, "dtype")}
     if len(found) > 1:
-        devices = list(found)
+        devices, name = list(found), op if isinstance(op, str) else type(op).__name__
         raise DeviceError(
-            f"{type(op).__name__} got {' and '.join(devices)} tensors; "
-            f'move one with .to("{devices[-1]}").'
+            f'{name} got {" and ".join(devices)} tensors; move one with .to("{devices[-1]}").'
         )

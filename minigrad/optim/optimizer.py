@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from minigrad.backends import backend_of, numpy
+from minigrad.backends import backend_of, device_of, numpy
 from minigrad.backends.capture import effect
 from minigrad.dtypes import Dtype, float16, float32
 from minigrad.engine import changed, set_recording
@@ -178,9 +178,15 @@ class Optimizer:
             for param, state in work:
                 array, grad = param.array, param._grad.array
                 if array.dtype is not float32 and array.dtype == float16:
-                    grad = backend_of(grad).astype(grad, float32)
-                arrays.append((array, -grad if group.get("maximize") else grad, state))
-            self.update_group(arrays, group)
+                    with device_of(grad):
+                        grad = backend_of(grad).astype(grad, float32)
+                if group.get("maximize"):
+                    with device_of(grad):
+                        grad = -grad
+                arrays.append((array, grad, state))
+            for part in one_device_each(arrays):
+                with device_of(part[0][0]):
+                    self.update_group(part, group)
             for param, state in work:
                 changed(param.array)
                 if state:
@@ -405,6 +411,16 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
+def one_device_each(work: list[tuple[Array, Array, State]]) -> Iterable[list[Any]]:
+    """What is to be updated, device by device where there are several."""
+    if not work or not backend_of(work[0][0]).several:
+        return [work] if work else []
+    parts: defaultdict[str, list[Any]] = defaultdict(list)
+    for entry in work:
+        parts[backend_of(entry[0]).device_of(entry[0])].append(entry)
+    return parts.values()
+
+
 def in_range(
     group: Group, *names: str, below: float = float("inf"), up_to: float = float("inf")
 ) -> None:
@@ -487,7 +503,8 @@ def check_kept(param: Tensor, state: State, group: Group, i: int) -> None:
         if name not in NUMBERS and (
             kept.array.shape != array.shape
             or kept.array.dtype != dtype
-            or (kept.array.__class__ is not numpy.array_type and kept.device != param.device)
+            or kept.array.__class__ is not array.__class__
+            or (array.__class__ is not numpy.array_type and kept.device != param.device)
         ):
             label = _label(group, i)
             raise RuntimeError(

@@ -26,6 +26,7 @@ import json
 import sys
 import threading
 import types
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -325,6 +326,12 @@ def _view(host: Any, of: ndarray) -> ndarray:
 def _new(host: Any, device: int | None = None) -> ndarray:
     x = object.__new__(ndarray)
     x._host, x._id, x.base = np.asarray(host), _current() if device is None else device, None
+    if MemoryHook.active:
+        pool, size = _pools[x._id], -(-x._host.nbytes // 512) * 512
+        pool.used += size
+        weakref.finalize(x, pool.free, size)
+        for hook in MemoryHook.active:
+            hook.malloc_postprocess(device_id=x._id, size=x.nbytes, mem_size=size)
     return x
 
 
@@ -887,11 +894,33 @@ def _run(compute: Callable[[], Any], writes: bool = False) -> Any:
     return type(found)(outs) if several else outs[0]
 
 
+class MemoryHook:
+    """Is told of every allocation while it is entered."""
+
+    name = "MemoryHook"
+    active: list[MemoryHook] = []
+
+    def __enter__(self) -> MemoryHook:
+        self.active.append(self)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.active.remove(self)
+
+    def malloc_postprocess(self, **found: Any) -> None:
+        """After an allocation from the pool."""
+
+
 class MemoryPool:
     """The pool of device memory; here it only counts."""
 
     def __init__(self, allocator: Any = None) -> None:
         self.freed = 0
+        self.used = 1 << 20  # what there was before somebody asked
+
+    def free(self, size: int) -> None:
+        """An array is gone."""
+        self.used -= size
 
     def malloc(self, size: int) -> Any:
         """Memory."""
@@ -903,11 +932,11 @@ class MemoryPool:
 
     def used_bytes(self) -> int:
         """Bytes in use."""
-        return 1 << 20
+        return self.used
 
     def total_bytes(self) -> int:
         """Bytes held."""
-        return 1 << 21
+        return self.used + (1 << 20)
 
     def free_bytes(self) -> int:
         """Bytes held and not used."""
@@ -1027,6 +1056,7 @@ def _build() -> tuple[_Module, _Module]:
         "cupy.cuda", NAMES["cuda"],
         dict(
             Device=Device, Stream=Stream, Event=Event, Graph=Graph, MemoryPool=MemoryPool,
+            MemoryHook=MemoryHook,
             runtime=runtime, using_allocator=_using_allocator, get_current_stream=stream_of_thread,
             alloc_pinned_memory=_Pinned, get_device_id=_current, is_available=lambda: True,
         ),

@@ -10,6 +10,7 @@ from minigrad.backends.reference.convolution import Convolution
 from minigrad.backends.reference.linear import Linear
 from minigrad.backends.reference.normalization import Normalization
 from minigrad.backends.reference.pooling import Pooling
+from minigrad.backends.reference.random import Random
 from minigrad.backends.reference.softmax import Softmax
 from minigrad.backends.reference.updates import Updates
 from minigrad.backends.reference.windows import Pads, Pair
@@ -17,5 +18,5 @@ from minigrad.backends.reference.windows import Pads, Pair
 __all__ = ["Pads", "Pair", "Reference"]
 
 
-class Reference(Linear, Convolution, Pooling, Normalization, Activation, Softmax, Updates):
+class Reference(Linear, Convolution, Pooling, Normalization, Activation, Softmax, Random, Updates):
     """Kernels over the functions of ``Namespace``: the oracle for faster ones."""

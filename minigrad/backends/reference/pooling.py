@@ -22,8 +22,8 @@ class Pooling(Windows):
         (top, _), (left, _), (h, w) = padding[0], padding[1], x.shape[-2:]
         lowest = -float("inf") if x.dtype.kind == "f" else self.module.iinfo(x.dtype).min
         padded = self.pad_image(x, padding, lowest)
-        rows = self.asarray(range(size[0])).reshape(-1, 1) * stride[0] - top
-        columns = self.asarray(range(size[1])) * stride[1] - left
+        rows = self.arange(size[0]).reshape(-1, 1) * stride[0] - top
+        columns = self.arange(size[1]) * stride[1] - left
         y: Any = None
         winner: Any = None
         empty: Any = None
@@ -38,7 +38,8 @@ class Pooling(Windows):
             better = ((seen > y) | (seen != seen) | empty) & inside
             empty = empty & ~inside
             y = self.where(better, seen, y)
-            winner = self.where(better, self.asarray(i * kernel[1] + j, winner.dtype), winner)
+            cell = self.full((), i * kernel[1] + j, dtype=winner.dtype)
+            winner = self.where(better, cell, winner)
         return y, winner
 
     def _cell_type(self, kernel: Pair) -> str:
@@ -57,8 +58,8 @@ class Pooling(Windows):
         """The flat place in its image of each winner, for images of this width."""
         oh, ow = winner.shape[-2:]
         cell = winner.astype("int64")
-        rows = self.asarray(range(oh)).reshape(-1, 1) * stride[0] - padding[0][0]
-        columns = self.asarray(range(ow)) * stride[1] - padding[1][0]
+        rows = self.arange(oh).reshape(-1, 1) * stride[0] - padding[0][0]
+        columns = self.arange(ow) * stride[1] - padding[1][0]
         row = rows + cell // kernel[1] * dilation[0]
         return row * width + columns + cell % kernel[1] * dilation[1]
 

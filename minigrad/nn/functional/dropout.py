@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
 from minigrad import ops
 from minigrad.backends import backend_of
 from minigrad.errors import DtypeError, ShapeError
-from minigrad.generator import rng_of
+from minigrad.generator import device_generator, rng_of
 from minigrad.shapes import kept_shape
 from minigrad.tensor import Tensor, apply, wrap
 
@@ -83,9 +84,9 @@ def alpha_dropout(
         return _masked("alpha_dropout", input, p, training, inplace, input.shape)
     _check_floating("alpha_dropout", input)
     a = 1 / sqrt((ALPHA * ALPHA * p + 1) * (1 - p))
-    kept = rng_of(None).random(input.shape, np.float32) >= p
-    scale = _drawn(kept * input.dtype.type(a), input)
-    shift = _drawn(((kept - 1.0) * ALPHA * a + ALPHA * a * p).astype(input.dtype), input)
+    kept = _kept(input, p, input.shape)
+    scale = wrap(kept * input.dtype.type(a))
+    shift = wrap(((kept - 1.0) * ALPHA * a + ALPHA * a * p).astype(input.dtype))
     if inplace:
         return input.mul_(scale).add_(shift)
     shifted: Tensor = apply(ops.Dropout(p), input, scale) + shift
@@ -116,11 +117,15 @@ def _masked(
     if not training or p == 0:
         return input
     _check_floating(name, input)
-    kept = rng_of(None).random(shape, np.float32) >= p
-    mask = _drawn(kept * input.dtype.type(0 if p == 1 else 1 / (1 - p)), input)
+    mask = wrap(_kept(input, p, shape) * input.dtype.type(0 if p == 1 else 1 / (1 - p)))
     op = ops.Dropout(p)
     return input._change(op, mask) if inplace else apply(op, input, mask)
 
 
-def _drawn(values: object, like: Tensor) -> Tensor:
-    return wrap(backend_of(like.array).from_host(np.asarray(values), like.device))
+def _kept(input: Tensor, p: float, shape: tuple[int, ...]) -> Any:
+    """Where nothing is dropped, on the device of ``input``."""
+    xp = backend_of(input.array)
+    if xp.host_random:
+        return rng_of(None).random(shape, np.float32) >= p
+    ones = xp.ones(shape, dtype=np.float32)
+    return xp.dropout(ones, p, device_generator.state(input.device))[0] > 0

@@ -10,6 +10,7 @@ from minigrad.engine import set_recording
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.functions import where
 from minigrad.nn.functional.distance import vector_norm
+from minigrad.ops.op import check_devices
 from minigrad.tensor import Tensor, apply, wrap
 
 
@@ -21,13 +22,14 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         if not tensor.numel():
             raise RuntimeError("one_hot of no elements cannot tell the classes; pass num_classes.")
         num_classes = int(tensor.max()) + 1
-    if tensor.numel() and (int(tensor.min()) < 0 or int(tensor.max()) >= num_classes):
+    checked = backend_of(tensor.array).synchronous and tensor.numel()
+    if checked and (int(tensor.min()) < 0 or int(tensor.max()) >= num_classes):
         raise RuntimeError(
             f"one_hot needs classes in [0, {num_classes - 1}], got {int(tensor.min())} to "
             f"{int(tensor.max())}."
         )
     xp = backend_of(tensor.array)
-    classes = wrap(xp.from_host(np.arange(num_classes), tensor.device))
+    classes = wrap(xp.arange(num_classes))
     return (tensor.unsqueeze(-1) == classes).long()
 
 
@@ -63,6 +65,7 @@ def embedding(
             f"embedding expects int64 or int32 classes, got {input.dtype}; use x.long()."
         )
     rows, index = weight.shape[0], input.array
+    check_devices("embedding", [index, weight.array])
     checked = backend_of(index).synchronous and index.size
     if checked and not (int(index.min()) >= 0 and int(index.max()) < rows):
         raise IndexError(

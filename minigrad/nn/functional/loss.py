@@ -413,7 +413,7 @@ def gaussian_nll_loss(
     check_reduction(reduction)
     if not isinstance(var, Tensor):
         var = input.new_full(input.shape, float(var))
-    if bool((var < 0).any()):
+    if backend_of(var.array).synchronous and bool((var < 0).any()):
         raise ValueError(
             f"gaussian_nll_loss needs a var of at least 0, got {float(var.min()):.6g}; a network's "
             "output becomes one through softplus or exp."

@@ -9,6 +9,7 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.averages import ExponentialAverage
+from minigrad.backends import device_of
 from minigrad.backends.capture import effect
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DtypeError, ShapeError
@@ -205,7 +206,8 @@ def follow(
     """Move a running estimate towards a batch's: (1 - momentum) running + momentum batch."""
     share = momentum() if callable(momentum) else momentum
     estimate = running.array
-    ExponentialAverage(share=share).move(estimate, batch, correction)
+    with device_of(estimate):
+        ExponentialAverage(share=share).move(estimate, batch, correction)
     changed(estimate)
 
 

@@ -83,7 +83,7 @@ def pad(
             places = places % n
         else:
             places = n - 1 - np.abs(n - 1 - np.abs(places))
-        index = (slice(None),) * axis + (xp.from_host(places, input.device),)
+        index = (slice(None),) * axis + (xp.constant(places, input.device),)
         input = apply(ops.Index(index), input)
     return input
 

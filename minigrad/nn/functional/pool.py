@@ -130,7 +130,9 @@ def avg_pool2d(
     else:
         share = 1 / np.outer(*counts)
     xp = backend_of(input.array)
-    op = ops.AvgPool2d(kernel, step, pads, size, xp.asarray(share, dtype=input.dtype))
+    op = ops.AvgPool2d(
+        kernel, step, pads, size, xp.constant(share.astype(input.dtype), input.device)
+    )
     return apply(op, input)
 
 
@@ -166,7 +168,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
         return avg_pool2d(input, (h // oh, w // ow))
     xp = backend_of(input.array)
     left, right = (
-        wrap(xp.from_host(_averaging(o, n).astype(input.dtype), input.device))
+        wrap(xp.constant(_averaging(o, n).astype(input.dtype), input.device))
         for o, n in ((oh, h), (ow, w))
     )
     return left @ input @ right.T
@@ -202,7 +204,7 @@ def adaptive_max_pool2d(
     xp = backend_of(input.array)
     rows, columns = _parts(oh, h), _parts(ow, w)
     cells = rows[:, None, :, None] * w + columns[None, :, None, :]
-    cells = xp.from_host(cells.reshape(oh, ow, rows.shape[1] * columns.shape[1]), input.device)
+    cells = xp.constant(cells.reshape(oh, ow, rows.shape[1] * columns.shape[1]), input.device)
     image = input.reshape(*input.shape[:-2], h * w)
     seen = image.array[..., cells]
     winner = xp.argmax(seen, axis=-1)

@@ -83,7 +83,7 @@ def interpolate(
     weigh = _cubic if mode == "bicubic" else _linear
     xp = backend_of(input.array)
     maps = [
-        wrap(xp.from_host(weigh(n, m, s, bool(align_corners)).astype(input.dtype), input.device))
+        wrap(xp.constant(weigh(n, m, s, bool(align_corners)).astype(input.dtype), input.device))
         for n, m, s in zip(before, after, scales, strict=True)
     ]
     y = input @ maps[-1].T
@@ -177,7 +177,7 @@ def _taken(input: Tensor, axis: int, places: Any) -> Tensor:
         wide = input.unsqueeze(axis + 1).expand(*shape[: axis + 1], m // n, *shape[axis + 1 :])
         return wide.reshape(*shape[:axis], m, *shape[axis + 1 :])
     xp = backend_of(input.array)
-    index = (slice(None),) * axis + (xp.from_host(places, input.device),)
+    index = (slice(None),) * axis + (xp.constant(places, input.device),)
     return apply(ops.Index(index), input)
 
 
