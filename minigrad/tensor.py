@@ -297,7 +297,8 @@ class Tensor(Methods):
         """This tensor in another dtype, on another device, or both; itself where nothing changes.
 
         ``x.to("cuda")``, ``x.to(minigrad.float64)``, ``x.to("cpu", minigrad.float32)``,
-        ``x.to(other)``.
+        ``x.to(other)``; ``x.to("cuda", non_blocking=True)`` goes on before the copy is done, where
+        ``x`` is in pinned memory.
         """
         place, dtype = parse_to(args, kwargs)
         out = self
@@ -306,7 +307,7 @@ class Tensor(Methods):
         if place is not None:
             name = for_device(place)[1]
             if name != out.device:
-                out = apply(ToDevice(name), out)
+                out = apply(ToDevice(name, bool(kwargs.get("non_blocking"))), out)
         return out.clone() if kwargs.get("copy") and out is self else out
 
     # ---- copies and pickles ---------------------------------------------------------------------

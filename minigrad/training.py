@@ -73,6 +73,42 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._before)
 
 
+def _placed(device: str, *tensors: Tensor) -> list[Tensor]:
+    return [t.to(device, non_blocking=True) for t in tensors]
+
+
+class Sums:
+    """Losses and right answers so far. A GPU is only waited for when they are looked at."""
+
+    def __init__(self) -> None:
+        self._seen, self._total, self._right = 0, 0.0, 0
+        self._waiting: list[tuple[Tensor, Tensor, int]] = []
+
+    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """A batch more: its mean loss, and its scores (N, classes) for the labels (N,)."""
+        right = (scores.detach().argmax(1) == labels).sum()
+        self._waiting.append((loss.detach(), right, len(labels)))
+        if loss.device == "cpu":
+            self._read()
+
+    def loss(self) -> float:
+        """The mean loss over the samples so far."""
+        self._read()
+        return self._total / max(self._seen, 1)
+
+    def accuracy(self) -> float:
+        """The share of right answers so far."""
+        self._read()
+        return self._right / max(self._seen, 1)
+
+    def _read(self) -> None:
+        for loss, right, n in self._waiting:
+            self._seen += n
+            self._total += loss.item() * n
+            self._right += int(right)
+        self._waiting = []
+
+
 def fit(
     model: nn.Module,
     train: Iterable[Any],
@@ -102,25 +138,23 @@ def fit(
         tqdm(total=steps and steps * epochs, disable=not progress, unit="step") as bar,
     ):
         for epoch in range(1, epochs + 1):
-            start, seen, total, right = time.perf_counter(), 0, 0.0, 0
+            start, sums = time.perf_counter(), Sums()
             model.train()
             for inputs, labels in train:
-                inputs, labels = inputs.to(device), labels.to(device)
+                inputs, labels = _placed(device, inputs, labels)
                 optimizer.zero_grad()
                 scores = model(inputs)
                 value = loss(scores, labels)
                 value.backward()
                 optimizer.step()
-                seen += len(labels)
-                total += value.item() * len(labels)
-                right += int((scores.detach().argmax(1) == labels).sum())
-                bar.update()
-                bar.set_postfix(
-                    epoch=f"{epoch}/{epochs}",
-                    loss=f"{total / seen:.3f}",
-                    accuracy=f"{right / seen:.1%}",
-                    refresh=False,
-                )
+                sums.add(value, scores, labels)
+                if progress and bar.update():  # the bar is drawn now and then
+                    bar.set_postfix(
+                        epoch=f"{epoch}/{epochs}",
+                        loss=f"{sums.loss():.3f}",
+                        accuracy=f"{sums.accuracy():.1%}",
+                        refresh=False,
+                    )
                 if interrupt.asked:
                     history.interrupted = True
                     return history
@@ -131,8 +165,8 @@ def fit(
             )
             row = Epoch(
                 epoch,
-                total / max(seen, 1),
-                right / max(seen, 1),
+                sums.loss(),
+                sums.accuracy(),
                 test_loss,
                 accuracy,
                 optimizer.param_groups[0]["lr"],
@@ -155,18 +189,15 @@ def evaluate(
     device: str = "cpu",
 ) -> tuple[float, float]:
     """(mean loss, accuracy) in eval mode; the model's mode is put back."""
-    modes = [(m, m.training) for m in model.modules()]
-    seen, total, right = 0, 0.0, 0
+    modes, sums = [(m, m.training) for m in model.modules()], Sums()
     model.eval()
     try:
         with no_grad():
             for inputs, labels in data:
-                inputs, labels = inputs.to(device), labels.to(device)
+                inputs, labels = _placed(device, inputs, labels)
                 scores = model(inputs)
-                seen += len(labels)
-                total += loss(scores, labels).item() * len(labels)
-                right += int((scores.argmax(1) == labels).sum())
+                sums.add(loss(scores, labels), scores, labels)
     finally:
         for module, mode in modes:
             module.training = mode
-    return total / max(seen, 1), right / max(seen, 1)
+    return sums.loss(), sums.accuracy()

@@ -27,6 +27,7 @@ __all__ = [
     "device_of",
     "for_device",
     "get_num_threads",
+    "is_pinned",
     "numpy",
     "quiet",
     "register",
@@ -116,6 +117,16 @@ class same_device:  # noqa: N801 - named as quiet
     def __exit__(self, *error: Any) -> None:
         for backend, number in self.before:
             backend.use_again(number)
+
+
+def is_pinned(array: Any) -> bool:
+    """Whether a NumPy array lies in page-locked memory (``Tensor.pin_memory``)."""
+    base = getattr(array, "base", None)
+    while base is not None:
+        if type(base).__name__ == "PinnedMemoryPointer":
+            return True
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return False
 
 
 def available() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ class CupyBackend(Reference):
         self.several = self.count > 1
         self._special: Any = None
         self._hook: Any = None
+        self._sent: deque[tuple[Any, Any]] = deque()  # (event after a copy, what was copied)
         self._constants: dict[Any, Array] = {}
         self.peaks: dict[int, int] = {}  #: of memory, by the number of the device
 
@@ -81,6 +83,24 @@ class CupyBackend(Reference):
         if len(self._constants) > CONSTANTS:
             del self._constants[next(iter(self._constants))]
         return found
+
+    # ---- memory of the host that a GPU reads by itself -----------------------------------------
+
+    def pinned(self, x: Any) -> Any:
+        """A copy of a NumPy array in page-locked memory, from which copies go on by themselves."""
+        y = cuda.import_cupyx().empty_pinned(x.shape, x.dtype)
+        y[...] = x
+        return y
+
+    def from_pinned(self, x: Any, device: str) -> Array:
+        """As ``from_host`` of a pinned array; the host goes on before the copy is done."""
+        while self._sent and self._sent[0][0].done:
+            self._sent.popleft()
+        with self.on(device):
+            y, stream = self.empty(x.shape, dtype=x.dtype), self.module.cuda.get_current_stream()
+            y.set(x, stream=stream)
+            self._sent.append((stream.record(), x))  # its memory is not to be used before
+        return y
 
     def on(self, device: str) -> Any:
         """``with backend.on("cuda:1"):`` that GPU is the current one."""

@@ -8,6 +8,7 @@ from warnings import warn
 
 import numpy as np
 
+from minigrad.backends import cuda
 from minigrad.creation import as_tensor, tensor
 from minigrad.data.dataset import Dataset, Rows, size
 from minigrad.data.sampler import BatchSampler, RandomSampler, SequentialSampler
@@ -32,6 +33,8 @@ class DataLoader(Generic[T_co]):
             ``sampler`` and ``drop_last``.
         num_workers: 0, as everything is loaded by the process that asks.
         collate_fn: makes a batch of a list of samples; ``default_collate`` if None.
+        pin_memory: put the tensors of a batch into pinned memory, from which
+            ``x.to("cuda", non_blocking=True)`` copies while the host prepares the next one.
         drop_last: leave out the last batch where it would be smaller than the others.
         generator: where the order is drawn from; the default generator (``manual_seed``) if None.
 
@@ -59,6 +62,7 @@ class DataLoader(Generic[T_co]):
         batch_sampler: Iterable[Sequence[int]] | None = None,
         num_workers: int = 0,
         collate_fn: Callable[[list[T_co]], Any] | None = None,
+        pin_memory: bool = False,
         *,
         drop_last: bool = False,
         generator: Generator | None = None,
@@ -106,10 +110,18 @@ class DataLoader(Generic[T_co]):
         self.batch_sampler = batch_sampler
         self.num_workers = num_workers
         self.collate_fn = collate_fn or default_collate
+        if pin_memory and not cuda.probe():
+            warn("pin_memory=True does nothing: there is no GPU.", stacklevel=2)
+            pin_memory = False
+        self.pin_memory = pin_memory
         self.drop_last = drop_last
         self.generator = generator
 
     def __iter__(self) -> Iterator[Any]:
+        batches = self._batches()
+        return map(pinned, batches) if self.pin_memory else batches
+
+    def _batches(self) -> Iterator[Any]:
         rows = Rows.of(self.dataset) if self.collate_fn is default_collate else None
         fetch = getattr(self.dataset, "__getitems__", None)
         for indices in self.batch_sampler:
@@ -123,6 +135,17 @@ class DataLoader(Generic[T_co]):
 
     def __len__(self) -> int:
         return size(self.batch_sampler)
+
+
+def pinned(batch: Any) -> Any:
+    """A batch with the tensors of the CPU among it in pinned memory."""
+    if isinstance(batch, Tensor):
+        return batch.pin_memory() if batch.device == "cpu" else batch
+    if isinstance(batch, Mapping):
+        return {key: pinned(value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(pinned, batch))
+    return type(batch)(map(pinned, batch)) if isinstance(batch, list | tuple) else batch
 
 
 def default_collate(batch: Sequence[Any]) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, cuda_backend, is_pinned
 from minigrad.dtypes import as_dtype, float16, float32, float64, int64
 from minigrad.dtypes import bool as bool_dtype
 from minigrad.dtypes import int32 as int32_dtype
+from minigrad.errors import DeviceError
 from minigrad.methods.base import Base
 from minigrad.methods.operators import Operators
 from minigrad.shapes import new_shape
@@ -59,7 +60,19 @@ class Conversions(Operators):
 
     def cuda(self, device: Any = None, non_blocking: Any = False) -> Tensor:
         """On a GPU: the current one, or that of a name or number."""
-        return self.to(device="cuda" if device is None else device)
+        return self.to(device="cuda" if device is None else device, non_blocking=non_blocking)
+
+    def pin_memory(self) -> Tensor:
+        """A copy in page-locked memory of the CPU, which a GPU can read while the host goes on;
+        itself where it is there already. See ``to(non_blocking=True)``.
+        """
+        if self.device != "cpu":
+            raise DeviceError(f"pin_memory() needs a CPU tensor, got {self.device}.")
+        return self if self.is_pinned() else self._wrap(cuda_backend().pinned(self.array))
+
+    def is_pinned(self) -> Any:
+        """Whether it lies in page-locked memory."""
+        return is_pinned(self.array)
 
     def is_floating_point(self) -> Any:
         """Whether the dtype is floating."""

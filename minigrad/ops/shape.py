@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.backends import backend_of, for_device
+from minigrad.backends import backend_of, for_device, is_pinned
 from minigrad.errors import ShapeError
 from minigrad.ops.op import Op
 from minigrad.shapes import Shape, prod, reduced_axes
@@ -179,12 +179,18 @@ class Triangle(Op):
 
 
 class ToDevice(Op):
-    """The same values in the memory of another device; the gradient goes back to the first."""
+    """The same values in the memory of another device; the gradient goes back to the first.
+
+    With ``non_blocking`` the host does not wait for a copy from pinned memory.
+    """
 
     formula, vjp = "y = x on a device", "dx = dy on x's device"
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, non_blocking: bool = False) -> None:
+        self.device, self.non_blocking = device, non_blocking
+
+    def attributes(self) -> dict[str, Any]:
+        return {"device": self.device}
 
     def forward(self, xp: Any, x: Any) -> Any:
         here = backend_of(x)
@@ -192,7 +198,10 @@ class ToDevice(Op):
         there, name = for_device(self.device)
         if there is here:
             return x.copy() if name == self.source else there.move(x, name)
-        return there.from_host(here.to_host(x), name)
+        host = here.to_host(x)
+        if self.non_blocking and is_pinned(host):
+            return there.from_pinned(host, name)
+        return there.from_host(host, name)
 
     def backward(self, xp: Any, grad: Any) -> Any:
         return (xp.run(ToDevice(self.source), grad),)

@@ -34,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backends import is_pinned, quiet
 from minigrad.backends import numpy as host_backend
-from minigrad.backends import quiet
 
 NAMES = json.loads((Path(__file__).parent / "cupy_names.json").read_text())
 DEVICES = 1  #: how many there are; ``devices(2)`` for a while
@@ -113,7 +113,9 @@ class ndarray:  # noqa: N801 - CuPy's name
             raise TypeError(f"Only numpy.ndarray can be set to cupy.ndarray, got {type(arr)}")
         if arr.shape != self.shape or arr.dtype != self.dtype:
             raise ValueError("Shape or dtype mismatch")
-        _upload("set", arr)
+        if stream is None or not is_pinned(arr):
+            _upload("set", arr)
+        counts["copies from pinned memory"] += 1
         host = self._host
 
         def copy() -> None:
@@ -955,21 +957,15 @@ def _using_allocator(allocator: Any = None) -> Iterator[None]:
     yield
 
 
-class _Pinned:
-    def __init__(self, size: int) -> None:
-        self.memory = np.zeros(max(size, 1), np.uint8)
-        self.ptr = self.memory.__array_interface__["data"][0]
-
-    def size(self) -> int:
-        return self.memory.size
-
-    def __buffer__(self, flags: int) -> memoryview:
-        return memoryview(self.memory)
+class PinnedMemoryPointer(bytearray):
+    """Page-locked memory."""
 
 
 def _empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> Any:
     counts["pinned"] += 1
-    return np.empty(shape, dtype, order)
+    shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
+    memory = PinnedMemoryPointer(max(int(np.prod(shape)) * dtype.itemsize, 1))
+    return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape, order=order)
 
 
 def _device_count() -> int:
@@ -1058,7 +1054,8 @@ def _build() -> tuple[_Module, _Module]:
             Device=Device, Stream=Stream, Event=Event, Graph=Graph, MemoryPool=MemoryPool,
             MemoryHook=MemoryHook,
             runtime=runtime, using_allocator=_using_allocator, get_current_stream=stream_of_thread,
-            alloc_pinned_memory=_Pinned, get_device_id=_current, is_available=lambda: True,
+            alloc_pinned_memory=PinnedMemoryPointer, get_device_id=_current,
+            is_available=lambda: True,
         ),
     )  # fmt: skip
     special = _Module(
