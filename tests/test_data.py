@@ -398,7 +398,7 @@ def test_sampler_batch_sampler_and_collate_fn():
         ({"batch_sampler": [[0]], "shuffle": True}, ValueError, "batch_sampler= excludes"),
         ({"batch_sampler": [[0]], "sampler": [0]}, ValueError, "batch_sampler= excludes"),
         ({"batch_sampler": [[0]], "drop_last": True}, ValueError, "batch_sampler= excludes"),
-        ({"pin_memory": True}, TypeError, "pin_memory"),
+        ({"persistent_workers": True}, TypeError, "persistent_workers"),
     ],
 )
 def test_loader_refuses(options, error, says):
