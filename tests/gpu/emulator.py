@@ -95,6 +95,7 @@ class RawModule:
             guarded = _Guarded()
             values = []
             for p, value in zip(kernel.parameters, args, strict=True):
+                value = getattr(value, "_host", value)  # the stand-in's arrays wrap NumPy's
                 if isinstance(value, np.ndarray):
                     values.append(ctypes.c_void_p(guarded.place(value, p)))
                 else:

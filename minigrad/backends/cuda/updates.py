@@ -1,0 +1,295 @@
+"""The optimizers' updates by kernels/optim.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigrad.backends.base import Array
+from minigrad.backends.cuda.base import Launching
+from minigrad.backends.cuda.launch import Grid, elements, one_block
+from minigrad.backends.reference import updates as reference
+
+#: The number of each form of momentum in optim.cu.
+FORMS = {"velocity": 0, "heavy-ball": 1, "ema": 2}
+
+
+class Updates(Launching, reference.Updates):
+    """One kernel a parameter, or one for a flat buffer of all of them.
+
+    ``lr`` may be an array of one, in the dtype of the averages: a captured step reads it anew in
+    every replay. For Adam, ``adam_numbers`` and ``adam_with`` do the same.
+    """
+
+    def _flat(self, param: Array, *kept: Array | None) -> bool:
+        """Whether a kernel takes these: contiguous, all but the parameter in its wide dtype."""
+        wide = self.wide(param)
+        return (
+            self.takes(param)
+            and bool(param.flags.c_contiguous)
+            and all(a is None or (a.flags.c_contiguous and a.dtype == wide) for a in kept)
+        )
+
+    def _rate(self, lr: Any) -> dict[str, Any]:
+        """The learning rate as the kernels take it, a number or its place in device memory."""
+        if hasattr(lr, "flags"):
+            return {"lr": 0.0, "lr_at": lr}
+        return {"lr": lr, "lr_at": None}
+
+    def sgd_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array | None,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        nesterov: bool,
+        first: bool,
+        weight_decay: float = 0.0,
+    ) -> None:
+        wide = self.wide(param)
+        grad = self.plain(grad, wide)
+        if not self._flat(param, velocity):
+            super().sgd_update(
+                param, grad, velocity, lr, momentum, dampening, nesterov, first, weight_decay
+            )
+            return
+        self.launch(
+            "optim.sgd",
+            elements(param.size),
+            param.dtype.char,
+            p=param,
+            grad=grad,
+            velocity=velocity,
+            **self._rate(lr),
+            n=param.size,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=int(nesterov),
+            first=int(first),
+        )
+
+    def momentum_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array,
+        lr: float,
+        momentum: float,
+        form: str,
+        correction: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        wide = self.wide(param)
+        grad = self.plain(grad, wide)
+        if not self._flat(param, velocity):
+            super().momentum_update(
+                param, grad, velocity, lr, momentum, form, correction, weight_decay
+            )
+            return
+        self.launch(
+            "optim.momentum",
+            elements(param.size),
+            param.dtype.char,
+            p=param,
+            grad=grad,
+            velocity=velocity,
+            **self._rate(lr),
+            n=param.size,
+            mu=momentum,
+            correction=correction,
+            weight_decay=weight_decay,
+            form=FORMS[form],
+        )
+
+    def rmsprop_update(
+        self,
+        param: Array,
+        grad: Array,
+        square: Array,
+        average: Array | None,
+        velocity: Array | None,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: float = 0.0,
+        eps_inside: bool = False,
+    ) -> None:
+        wide = self.wide(param)
+        grad = self.plain(grad, wide)
+        if not self._flat(param, square, average, velocity):
+            super().rmsprop_update(
+                param,
+                grad,
+                square,
+                average,
+                velocity,
+                lr,
+                alpha,
+                eps,
+                momentum,
+                weight_decay,
+                eps_inside,
+            )
+            return
+        self.launch(
+            "optim.rmsprop",
+            elements(param.size),
+            param.dtype.char,
+            p=param,
+            grad=grad,
+            square=square,
+            average=average,
+            velocity=velocity,
+            **self._rate(lr),
+            n=param.size,
+            alpha=alpha,
+            eps=eps,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            eps_inside=int(eps_inside),
+        )
+
+    def adam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        v_max: Array | None,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        t: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        eps_hat: bool = False,
+    ) -> None:
+        grad = self.plain(grad, self.wide(param))
+        if not self._flat(param, m, v, v_max):
+            super().adam_update(
+                param,
+                grad,
+                m,
+                v,
+                v_max,
+                lr,
+                beta1,
+                beta2,
+                eps,
+                t,
+                weight_decay,
+                decoupled,
+                eps_hat,
+            )
+            return
+        root = (1 - beta2**t) ** 0.5
+        numbers = (
+            lr * root / (1 - beta1**t),
+            eps if eps_hat else root * eps,
+            1 - lr * weight_decay if decoupled else 1.0,
+        )
+        self.adam_with(numbers, param, grad, m, v, v_max, beta1, beta2, weight_decay, decoupled)
+
+    def adam_numbers(
+        self,
+        param: Array,
+        lr: Array,
+        step: Array,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        eps_hat: bool = False,
+    ) -> Array:
+        """What of Adam changes from step to step, for parameters of the dtype of ``param``.
+
+        ``lr`` and ``step`` are float64 arrays of one; the step is counted up first.
+        """
+        numbers = self.empty((3,), dtype=self.wide(param))
+        self.launch(
+            "optim.adam_numbers",
+            Grid((1, 1, 1), (1, 1, 1)),
+            param.dtype.char,
+            step=step,
+            lr=lr,
+            numbers=numbers,
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled=int(decoupled),
+            eps_hat=int(eps_hat),
+        )
+        return numbers
+
+    def adam_with(
+        self,
+        numbers: Any,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        v_max: Array | None,
+        beta1: float,
+        beta2: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
+        """A step of Adam by (rate, eps, share of p to keep): numbers, or those of ``adam_numbers``.
+
+        The gradient is in the wide dtype.
+        """
+        placed = hasattr(numbers, "flags")
+        rate, eps, keep = (0.0, 0.0, 0.0) if placed else numbers
+        self.launch(
+            "optim.adam",
+            elements(param.size),
+            param.dtype.char,
+            p=param,
+            grad=grad,
+            m=m,
+            v=v,
+            v_max=v_max,
+            numbers=numbers if placed else None,
+            n=param.size,
+            rate=rate,
+            eps=eps,
+            keep=keep,
+            beta1=beta1,
+            beta2=beta2,
+            rest1=1 - beta1,
+            rest2=1 - beta2,
+            weight_decay=0.0 if decoupled else weight_decay,
+        )
+
+    def clip_gradients(self, grads: Sequence[Array], max_norm: float) -> Array:
+        """Scale the gradients, in place, so that their total norm is at most ``max_norm``.
+
+        g <- g min(1, max_norm / (norm + 1e-6)). Returns the norm before, an array of one in device
+        memory: nobody waits for it. The gradients are contiguous, of one dtype.
+        """
+        grids = [elements(g.size) for g in grads]
+        counts = [grid.blocks[0] for grid in grids]
+        wide = self.wide(grads[0])
+        partial, norm = self.empty((sum(counts),), dtype=wide), self.empty((1,), dtype=wide)
+        kind, start = grads[0].dtype.char, 0
+        for g, grid, blocks in zip(grads, grids, counts, strict=True):
+            part = partial[start : start + blocks]
+            self.launch(
+                "optim.sum_of_squares", grid, kind, g=g, partial=part, n=g.size, blocks=blocks
+            )
+            start += blocks
+        self.launch(
+            "optim.total_norm", one_block(start), kind, partial=partial, norm=norm, count=start
+        )
+        for g, grid in zip(grads, grids, strict=True):
+            self.launch(
+                "optim.scale_to_norm", grid, kind, g=g, norm=norm, n=g.size, max_norm=max_norm
+            )
+        return norm

@@ -1,0 +1,199 @@
+"""kernels/optim.cu, executed on the CPU, against the reference in float64, over several steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad.backends.cuda import launch
+from tests.gpu.close import DTYPES, assert_near, exact, normal
+
+few = settings(max_examples=25, derandomize=True)
+sizes = st.sampled_from([(1,), (5,), (17, 3), (33,), (257,), (3, 300), (5000,)])
+dtypes = st.sampled_from(DTYPES)
+decays = st.sampled_from([0.0, 0.1])
+STEPS = 3
+
+
+@pytest.fixture(autouse=True, params=["a thread an element", "threads stride"])
+def blocks(request, monkeypatch):
+    if request.param == "threads stride":
+        monkeypatch.setattr(launch, "BLOCKS", 2)
+
+
+def wide(dtype):
+    return "float64" if dtype == "float64" else "float32"
+
+
+def steps(cuda, reference, name, shape, dtype, kept, settings, placed=False):
+    """Several updates, each compared with the reference's from the same place."""
+    param = normal(*shape, dtype=dtype)
+    mine = [param, *(np.zeros(shape, wide(dtype)) if k else None for k in kept)]
+    for i in range(STEPS):
+        theirs = [None if a is None else exact(a.copy()) for a in mine]
+        grad = normal(*shape, dtype=wide(dtype), seed=i + 1)
+        changing = {k: f(i) for k, f in settings.items() if callable(f)}
+        fixed = {k: v for k, v in settings.items() if not callable(v)}
+        mine_fixed = {**fixed, "lr": np.full(1, fixed["lr"], wide(dtype))} if placed else fixed
+        getattr(cuda, name)(mine[0], grad, *mine[1:], **mine_fixed, **changing)
+        getattr(reference, name)(theirs[0], exact(grad), *theirs[1:], **fixed, **changing)
+        same(mine, theirs)
+
+
+def same(mine, theirs):
+    for found, oracle in zip(mine, theirs, strict=True):
+        if found is not None:
+            assert_near(found, oracle)
+
+
+@few
+@given(
+    shape=sizes,
+    dtype=dtypes,
+    momentum=st.sampled_from([0.0, 0.9]),
+    dampening=st.sampled_from([0.0, 0.3]),
+    nesterov=st.booleans(),
+    weight_decay=decays,
+    placed=st.booleans(),
+)
+def test_sgd(cuda, reference, shape, dtype, momentum, dampening, nesterov, weight_decay, placed):
+    nesterov = nesterov and momentum > 0
+    settings = {
+        "lr": 0.1,
+        "momentum": momentum,
+        "dampening": 0.0 if nesterov else dampening,
+        "nesterov": nesterov,
+        "first": lambda i: i == 0,
+        "weight_decay": weight_decay,
+    }
+    steps(cuda, reference, "sgd_update", shape, dtype, [momentum > 0], settings, placed)
+
+
+@few
+@given(
+    shape=sizes,
+    dtype=dtypes,
+    form=st.sampled_from(["velocity", "heavy-ball", "ema"]),
+    weight_decay=decays,
+    placed=st.booleans(),
+)
+def test_momentum(cuda, reference, shape, dtype, form, weight_decay, placed):
+    settings = {"lr": 0.1, "momentum": 0.9, "form": form, "weight_decay": weight_decay}
+    settings["correction"] = lambda i: 1 - 0.9 ** (i + 1) if form == "ema" else 1.0
+    steps(cuda, reference, "momentum_update", shape, dtype, [True], settings, placed)
+
+
+@few
+@given(
+    shape=sizes,
+    dtype=dtypes,
+    centered=st.booleans(),
+    momentum=st.sampled_from([0.0, 0.9]),
+    weight_decay=decays,
+    eps_inside=st.booleans(),
+    placed=st.booleans(),
+)
+def test_rmsprop(
+    cuda, reference, shape, dtype, centered, momentum, weight_decay, eps_inside, placed
+):
+    settings = {"lr": 0.01, "alpha": 0.9, "eps": 1e-3, "momentum": momentum}
+    settings |= {"weight_decay": weight_decay, "eps_inside": eps_inside}
+    kept = [True, centered, momentum > 0]
+    steps(cuda, reference, "rmsprop_update", shape, dtype, kept, settings, placed)
+
+
+def test_a_variance_that_rounding_makes_negative_is_none(cuda):
+    """The gradient hardly changes: s less the mean gradient's square is a little below 0."""
+    p, square, mean = (np.full(64, v, "f") for v in (1.0, 0.1, np.sqrt(np.float32(0.1)) * 1.01))
+    grad = np.full(64, np.sqrt(np.float32(0.1)), "f")
+    cuda.rmsprop_update(p, grad, square, mean, None, lr=1e-3, alpha=0.99, eps=1e-3, momentum=0.0)
+    assert np.isfinite(p).all()
+
+
+adams = {
+    "weight_decay": decays,
+    "decoupled": st.booleans(),
+    "eps_hat": st.booleans(),
+    "amsgrad": st.booleans(),
+}
+BETAS = {"beta1": 0.9, "beta2": 0.999}
+
+
+@few
+@given(shape=sizes, dtype=dtypes, **adams)
+def test_adam(cuda, reference, shape, dtype, weight_decay, decoupled, eps_hat, amsgrad):
+    settings = {"lr": 0.01, **BETAS, "eps": 1e-8, "t": lambda i: float(i + 1)}
+    settings |= {"weight_decay": weight_decay, "decoupled": decoupled, "eps_hat": eps_hat}
+    steps(cuda, reference, "adam_update", shape, dtype, [True, True, amsgrad], settings)
+
+
+@few
+@given(shape=sizes, dtype=dtypes, **adams)
+def test_adam_that_counts_on_the_device(
+    cuda, reference, shape, dtype, weight_decay, decoupled, eps_hat, amsgrad
+):
+    """As in a captured step: no number comes from the host but those that never change."""
+    mine = [normal(*shape, dtype=dtype), *(np.zeros(shape, wide(dtype)) for _ in range(3))]
+    step, lr = np.zeros(1), np.full(1, 0.01)
+    options = {"weight_decay": weight_decay, "decoupled": decoupled}
+    for i in range(STEPS):
+        theirs = [exact(a.copy()) for a in mine]
+        lr *= 0.9  # a schedule writes to the device
+        grad = normal(*shape, dtype=wide(dtype), seed=i + 1)
+        kept = mine[1:] if amsgrad else (*mine[1:3], None)
+        numbers = cuda.adam_numbers(
+            mine[0], lr, step, **BETAS, eps=1e-8, eps_hat=eps_hat, **options
+        )
+        cuda.adam_with(numbers, mine[0], grad, *kept, **BETAS, **options)
+        kept = theirs[1:] if amsgrad else (*theirs[1:3], None)
+        settings = {"lr": lr[0], **BETAS, "eps": 1e-8, "t": i + 1.0, "eps_hat": eps_hat}
+        reference.adam_update(theirs[0], exact(grad), *kept, **settings, **options)
+        same(mine, theirs)
+    assert step == STEPS
+
+
+def test_many_parameters_and_what_kernels_do_not_take(cuda, reference):
+    view = np.zeros((4, 6), "f")[:, ::2]  # not contiguous
+    found, oracle = [], []
+    for backend, out in ((cuda, found), (reference, oracle)):
+        arrays = []
+        for i, like in enumerate([normal(5, dtype="float32"), view.copy(order="F"), normal(3)]):
+            p = like.copy(order="K") + 1
+            state = (np.zeros_like(p) for _ in range(2))
+            grad = normal(*p.shape, dtype=p.dtype, seed=i)
+            arrays.append((p, grad, *state, None, np.asarray(0.0, "f")))
+        backend.adam_updates(arrays, lr=0.1, **BETAS, eps=1e-8)
+        backend.adam_updates(arrays, lr=0.1, **BETAS, eps=1e-8)
+        out += [a for entry in arrays for a in entry if a is not None]
+    for f, o in zip(found, oracle, strict=True):
+        np.testing.assert_allclose(f, o, rtol=1e-5, atol=1e-7)
+
+
+# ---- clipping -----------------------------------------------------------------------------------
+
+
+@few
+@given(
+    shapes=st.lists(sizes, min_size=1, max_size=4),
+    dtype=dtypes,
+    max_norm=st.sampled_from([0.1, 1.0, 1e6]),
+)
+def test_clipping_as_nn_utils_does_it(cuda, shapes, dtype, max_norm):
+    grads = [normal(*shape, dtype=dtype, seed=i) for i, shape in enumerate(shapes)]
+    params = [mg.zeros(*shape, dtype=mg.float64, requires_grad=True) for shape in shapes]
+    for p, g in zip(params, grads, strict=True):
+        p.grad = mg.tensor(exact(g))
+    expected = mg.nn.utils.clip_grad_norm_(params, max_norm)
+    norm = cuda.clip_gradients(grads, max_norm)
+    np.testing.assert_allclose(norm[0], expected.item(), rtol=1e-5)
+    for p, g in zip(params, grads, strict=True):
+        assert_near(g, p.grad.numpy(), units=16 if dtype != "float64" else 1e3)
+
+
+def test_gradients_that_are_not_finite_spoil_all(cuda):
+    grads = [np.array([1.0, np.nan], "f"), np.ones(3, "f")]
+    assert np.isnan(cuda.clip_gradients(grads, 1.0)[0])
+    assert all(np.isnan(g).all() for g in grads)
