@@ -1,0 +1,68 @@
+"""Products and the affine map through cuBLAS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.backends.base import Array
+from minigrad.backends.cuda.base import Launching
+from minigrad.backends.cuda.blas import Blas
+from minigrad.backends.reference import linear as reference
+from minigrad.shapes import prod
+
+
+class Linear(Launching, reference.Linear):
+    """``blas`` is set by the backend; without it, products are the array library's.
+
+    A bias is written first and the product added to it: no pass over the result afterwards.
+    """
+
+    blas: Blas | None = None
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """``a @ b``."""
+        if self.blas is None or a.dtype != b.dtype or min(a.ndim, b.ndim) < 2:
+            return self.module.matmul(a, b)
+        if a.ndim > 3 and b.ndim == 2 and a.flags.c_contiguous:
+            y = self.matmul(self._rows(a), b)
+            return y.reshape(*a.shape[:-1], b.shape[-1])
+        if max(a.ndim, b.ndim) > 3:
+            return self.module.matmul(a, b)
+        batch = {x.shape[0] for x in (a, b) if x.ndim == 3}
+        if len(batch) > 1:  # a batch of 1 is broadcast
+            return self.module.matmul(a, b)
+        y = self.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
+        return self.multiplied(a, b, y)
+
+    def multiplied(self, a: Array, b: Array, out: Array, add: bool = False) -> Array:
+        """out = a b, or out + a b, of matrices or batches of them."""
+        if self.blas is None or not self.blas.matmul(a, b, out, add):
+            y = self.module.matmul(a, b)
+            if add:
+                y += out
+            out[...] = y
+        return out
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        if not self.takes(x, weight) or x.dtype != weight.dtype:
+            return super().linear(x, weight, bias)
+        rows = self.plain(x).reshape(x.size // x.shape[-1], x.shape[-1])
+        y = self.empty((len(rows), weight.shape[0]), dtype=x.dtype)
+        if bias is not None:
+            y[...] = bias
+        self.multiplied(rows, weight.T, y, add=bias is not None)
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def linear_backward(
+        self, grad: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        if not self.takes(grad, x, weight) or not grad.dtype == x.dtype == weight.dtype:
+            return super().linear_backward(grad, x, weight, needs)
+        rows = self.plain(grad).reshape(grad.size // grad.shape[-1], grad.shape[-1])
+        dx: Any = None
+        if needs[0]:
+            dx = self.matmul(rows, weight).reshape(*grad.shape[:-1], weight.shape[1])
+        dweight = None
+        if needs[1]:
+            dweight = self.matmul(rows.T, self.plain(x).reshape(len(rows), prod(x.shape[-1:])))
+        return dx, dweight, self.bias_backward(rows) if needs[2] else None
