@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from minigrad.backends import capture, cuda
@@ -62,7 +63,7 @@ def backend_of(array: Array) -> Any:
 
 
 def cuda_backend() -> CupyBackend:
-    """The backend of the GPUs, made when it is first asked for.
+    """The backend of the GPUs, imported and made when it is first asked for.
 
     Raises:
         DeviceError: there is no GPU to use; the message says why.
@@ -70,7 +71,7 @@ def cuda_backend() -> CupyBackend:
     cupy = cuda.usable()
     found: Any = backends.get(cupy.ndarray)
     if found is None:
-        found = CupyBackend(cupy)
+        found = import_module("minigrad.backends.cuda.backend").CudaBackend(cupy)
         register(found)
     return found  # type: ignore[no-any-return]
 

@@ -17,8 +17,11 @@ class Launching(Backend):
     """Arrays as kernels take them.
 
     A kernel takes contiguous arrays of one dtype, float16, float32 or float64, and parameters and
-    statistics in float32 (float64 for float64). What it does not take goes to the reference.
+    statistics in float32 (float64 for float64). What it does not take goes to the reference; so
+    does everything where ``kernels`` is False.
     """
+
+    kernels: bool = True
 
     @cached_property
     def launch(self) -> Launcher:
@@ -27,7 +30,7 @@ class Launching(Backend):
 
     def takes(self, *arrays: Array) -> bool:
         """Whether kernels take these: floating, and neither empty nor too large."""
-        return all(x.dtype.char in "efd" and 0 < x.size <= MOST for x in arrays)
+        return self.kernels and all(x.dtype.char in "efd" and 0 < x.size <= MOST for x in arrays)
 
     def plain(self, x: Array, dtype: Any = None) -> Array:
         """``x``, or a copy of it that is contiguous and of this dtype."""

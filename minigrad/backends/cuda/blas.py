@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,7 +143,7 @@ class Blas:
 
     Args:
         cupy: the module: its current device and stream, and its memory.
-        library: cuBLAS; by default what ``load`` finds.
+        library: cuBLAS; by default what ``load`` finds when there is a product to compute.
         pointer: where an array begins.
 
     Attributes:
@@ -156,20 +157,22 @@ class Blas:
         library: Any = None,
         pointer: Callable[[Array], int] = lambda x: int(x.data.ptr),
     ) -> None:
-        self.cupy, self.library, self.pointer = cupy, library or load(), pointer
+        self.cupy, self.given, self.pointer = cupy, library, pointer
         self.tf32 = False
         self.handles: dict[tuple[int, int], tuple[ctypes.c_void_p, Array]] = {}
         self._single = ctypes.c_float(1), ctypes.c_float(0)
         self._double = ctypes.c_double(1), ctypes.c_double(0)
-        self._declare()
 
-    def _declare(self) -> None:
+    @cached_property
+    def library(self) -> Any:
+        """cuBLAS, its functions with their types."""
+        library = self.given or load()
         void, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong
-        self.library.cublasCreate_v2.argtypes = [ctypes.POINTER(void)]
-        self.library.cublasSetStream_v2.argtypes = [void, void]
-        self.library.cublasSetWorkspace_v2.argtypes = [void, void, ctypes.c_size_t]
+        library.cublasCreate_v2.argtypes = [ctypes.POINTER(void)]
+        library.cublasSetStream_v2.argtypes = [void, void]
+        library.cublasSetWorkspace_v2.argtypes = [void, void, ctypes.c_size_t]
         operand = [void, integer, integer, long]
-        self.library.cublasGemmStridedBatchedEx.argtypes = [
+        library.cublasGemmStridedBatchedEx.argtypes = [
             *[void, integer, integer, integer, integer, integer, void],
             *operand,
             *operand,
@@ -177,6 +180,7 @@ class Blas:
             *operand,
             *[integer, integer, integer],
         ]
+        return library
 
     def handle(self) -> ctypes.c_void_p:
         """The handle of the current device and stream, with a workspace of its own."""

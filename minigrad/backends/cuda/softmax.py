@@ -12,10 +12,12 @@ class Softmax(Launching, reference.Softmax):
     """A row at a time, by a warp or a block."""
 
     def softmax(self, x: Array, axis: int) -> Array:
-        return self._softmax(x, axis, 0) if self.takes(x) else super().softmax(x, axis)
+        taken = x.ndim and self.takes(x)
+        return self._softmax(x, axis, 0) if taken else super().softmax(x, axis)
 
     def log_softmax(self, x: Array, axis: int) -> Array:
-        return self._softmax(x, axis, 1) if self.takes(x) else super().log_softmax(x, axis)
+        taken = x.ndim and self.takes(x)
+        return self._softmax(x, axis, 1) if taken else super().log_softmax(x, axis)
 
     def _softmax(self, x: Array, axis: int, logarithm: int) -> Array:
         moved = axis % x.ndim != x.ndim - 1

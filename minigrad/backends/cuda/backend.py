@@ -1,0 +1,22 @@
+"""The backend of the GPUs: CuPy's arrays, our kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minigrad.backends.cuda.blas import Blas
+from minigrad.backends.cuda.kernels import CudaKernels
+from minigrad.backends.cupy_backend import CupyBackend
+
+
+class CudaBackend(CudaKernels, CupyBackend):
+    """Named kernels are CUDA C++, products cuBLAS's; everything else is CuPy's."""
+
+    def __init__(self, cupy: Any) -> None:
+        super().__init__(cupy)
+        self.use_kernels()
+
+    def use_kernels(self, use: bool = True) -> None:
+        """Launch kernels of our own (at first), or run the reference in CuPy."""
+        self.kernels = use
+        self.blas = Blas(self.module) if use else None

@@ -1,0 +1,147 @@
+"""The table of operations on the stand-in for CuPy, its named kernels those of CUDA, emulated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.backends import Reference
+from tests import test_ops as table
+from tests.cases import CASES
+from tests.gpu import device, emulator
+
+pytestmark = pytest.mark.skipif(
+    emulator.COMPILER is None or device.REAL,
+    reason="needs g++, which compiles the kernels for the CPU, and no GPU",
+)
+
+
+@pytest.fixture(autouse=True)
+def kernels():
+    with device.cuda(kernels=True) as backend:
+        backend.launch.functions.clear()
+        yield backend
+        launched.update(name for name, _, _ in backend.launch.functions)
+
+
+launched: set[str] = set()
+
+
+def rows(test):
+    """The rows of fused ops, and of ReLU, that take part in a test."""
+    chosen = [c for c in CASES if test not in c.exempt and (c.op.fused or c.op is mg.ops.ReLU)]
+    return pytest.mark.parametrize("case", chosen, ids=lambda c: c.name)
+
+
+@rows("first")
+def test_first_derivatives(case):
+    table.test_first_derivatives(case, "cupy")
+
+
+@rows("composed")
+def test_composed(case):
+    if case.op.fused:
+        table.test_composed_arrays(case, "cupy")
+
+
+@pytest.mark.parametrize("dtype", table.FLOATS)
+@rows("dtypes")
+def test_dtype_is_kept(case, dtype):
+    table.test_dtype_is_kept(case, "cupy", dtype)
+
+
+@rows("strided")
+def test_strided_inputs(case):
+    table.test_strided_inputs(case, "cupy")
+
+
+@rows("empty")
+def test_empty_inputs(case):
+    table.test_empty_inputs(case, "cupy")
+
+
+@rows("scalar")
+def test_scalar_inputs(case):
+    table.test_scalar_inputs(case, "cupy")
+
+
+@rows("parity")
+def test_parity(case):
+    table.test_parity(case, "cupy")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [n for n in table.KERNELS if hasattr(Reference, n)])
+def test_override_equals_reference(name, dtype, kernels):
+    rng = np.random.default_rng(3)
+
+    def draw(*shape):
+        return table.put(np.asarray(rng.standard_normal(shape)).astype(dtype), "cupy")
+
+    for host in table.KERNELS[name](lambda *shape: np.asarray(draw(*shape).get()), 17):
+        arguments = [table.put(a, "cupy") if isinstance(a, np.ndarray) else a for a in host]
+        expected = getattr(Reference, name)(kernels, *arguments)
+        found = getattr(kernels, name)(*arguments)
+        if not isinstance(expected, tuple):
+            expected, found = (expected,), (found,)
+        tolerance = 1e-11 if dtype == "float64" else 5e-5
+        for e, f in zip(expected, found, strict=True):
+            if e is None:
+                assert f is None
+                continue
+            assert (f.shape, f.dtype) == (e.shape, e.dtype)
+            np.testing.assert_allclose(f.get(), e.get(), rtol=tolerance, atol=tolerance)
+
+
+def trained(where, optimizer):
+    """Losses and parameters of a small network after a few steps."""
+    mg.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.GroupNorm(2, 4),
+        nn.Flatten(),
+        nn.Linear(4 * 16, 8),
+        nn.LayerNorm(8),
+        nn.Linear(8, 3),
+    ).double()
+    x, labels = mg.randn(6, 1, 8, 8, dtype=mg.float64), mg.tensor([0, 1, 2, 0, 1, 2])
+    net, x, labels = net.to(where), x.to(where), labels.to(where)
+    optimizer = optimizer(net.parameters())
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, [p.to("cpu").numpy() for p in net.state_dict().values()]
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: mg.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "momentum": lambda p: mg.optim.Momentum(p, lr=0.1, form="ema", bias_correction=True),
+    "rmsprop": lambda p: mg.optim.RMSprop(p, lr=0.01, centered=True),
+    "adam": lambda p: mg.optim.Adam(p, lr=0.01, amsgrad=True),
+    "adamw": lambda p: mg.optim.AdamW(p, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_as_on_the_cpu(name):
+    (losses, ours), (expected, theirs) = (trained(d, OPTIMIZERS[name]) for d in ("cuda", "cpu"))
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+def test_the_kernels_were_launched():
+    """What was compared above were kernels, not the reference with itself."""
+    assert {name.split(".")[0] for name in launched} == {
+        *("elementwise", "im2col", "norm", "optim", "pool", "softmax")
+    }
