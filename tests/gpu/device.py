@@ -31,6 +31,7 @@ def cuda(gpus: int = 1, kernels: bool = False) -> Iterator[Any]:
     backend.use_kernels(kernels)
     backend.blas = None  # products are those of the stand-in
     if kernels:
+        backend.launch.several = gpus > 1
         mockcupy.module.RawModule = emulator.RawModule
     try:
         with mockcupy.devices(gpus):

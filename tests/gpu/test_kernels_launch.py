@@ -80,7 +80,7 @@ def test_every_kernel_is_read(file):
         assert any(not p.const and p.pointer for p in kernel.parameters), "it has a result"
         numbers = {p.name: 1 for p in kernel.parameters if not p.pointer}
         for p in kernel.parameters:
-            assert p.size is None or eval(p.size, {}, numbers) >= 0
+            assert bool(p.size) == p.pointer and eval(p.size or "0", {}, numbers) >= 0
 
 
 def test_every_file_is_there():
@@ -164,6 +164,7 @@ def test_nothing_is_launched_without_blocks(recorder):
     [
         ({"x": np.zeros((2, 3))}, TypeError, "x must be an array of float32, got float64"),
         ({"x": [1.0]}, TypeError, "x must be an array of float32, got list"),
+        ({"x": np.float32(1)}, ValueError, "x must have n = 6 values"),
         ({"x": None}, TypeError, "x must be an array of float32, got NoneType"),
         ({"x": np.zeros((3, 2), "f").T}, ValueError, "x must be contiguous"),
         ({"x": np.zeros(5, "f")}, ValueError, r"x must have n = 6 values, got \(5,\)"),
@@ -187,12 +188,19 @@ def test_a_missing_argument_is_refused(recorder):
 
 
 def test_arrays_of_two_devices_are_refused(recorder):
-    class Placed(np.ndarray):
+    class First(np.ndarray):
+        device = SimpleNamespace(id=0)
+
+    class Second(np.ndarray):
         device = SimpleNamespace(id=1)
 
-    with pytest.raises(DeviceError, match=r"cuda:1 and cuda:0 \(y\)"):
-        moved = bias(x=np.zeros((2, 3), "f").view(Placed))
-        Launcher(recorder)("elementwise.bias_activation", elements(6), "f", **moved)
+    x, y = (np.zeros((2, 3), "f").view(kind) for kind in (First, Second))
+    run = Launcher(recorder, several=True)
+    with pytest.raises(DeviceError, match=r"cuda:0 and cuda:1 \(y\)"):
+        run("elementwise.bias_activation", elements(6), "f", **bias(x=x, y=y))
+    for array in (x, y):
+        run("elementwise.bias_activation", elements(6), "f", **bias(x=array, y=array))
+    assert {key[2] for key in run.modules} == {0, 1}, "compiled for each"
 
 
 # ---- the emulator finds what is wrong -----------------------------------------------------------

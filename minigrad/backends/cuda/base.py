@@ -26,7 +26,7 @@ class Launching(Backend):
     @cached_property
     def launch(self) -> Launcher:
         """The launcher of this backend's kernels."""
-        return Launcher(self.module)
+        return Launcher(self.module, self.several)
 
     def takes(self, *arrays: Array) -> bool:
         """Whether kernels take these: floating, and neither empty nor too large."""

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,8 +108,7 @@ class Parameter(NamedTuple):
     pointer: bool
     const: bool
     optional: bool
-    size: CodeType | None  #: how many values stand behind a pointer, in terms of the scalars
-    words: str  #: the same as it is written
+    size: str  #: how many values stand behind a pointer, in terms of the scalars
 
 
 class Kernel(NamedTuple):
@@ -162,13 +160,8 @@ def _parameters(kernel: str, head: str) -> list[Parameter]:
                     "'const T* __restrict__ x,  // [size]', a scalar 'int n'."
                 )
             optional, const, kind, pointer, name = match.groups()
-            words = size[1] if size else ""
-            code_of_size = compile(words, f"size of {name}", "eval") if size else None
-            found.append(
-                Parameter(
-                    name, kind, bool(pointer), bool(const), bool(optional), code_of_size, words
-                )
-            )
+            flags = bool(pointer), bool(const), bool(optional)
+            found.append(Parameter(name, kind, *flags, size[1] if size else ""))
     return found
 
 
@@ -184,21 +177,90 @@ def dtype_of(parameter: Parameter, dtype: str) -> np.dtype[Any]:
 _NULL = np.uint64(0)
 
 
+class Arguments:
+    """The arguments of a kernel: in order, in their types, and right, for arrays of one dtype.
+
+    What can be known before the first call is worked out once: a launch is to cost little.
+    """
+
+    def __init__(self, kernel: Kernel, dtype: str) -> None:
+        self.kernel = kernel
+        self.names = frozenset(p.name for p in kernel.parameters)
+        self.scalars: list[tuple[int, str, Any, Any]] = []
+        self.arrays: list[tuple[int, str, Any, bool, str]] = []
+        for place, p in enumerate(kernel.parameters):
+            wanted = dtype_of(p, dtype)
+            if p.pointer:
+                self.arrays.append((place, p.name, wanted, p.optional, p.size))
+            else:
+                limits = np.iinfo(wanted) if wanted.kind in "iu" else None
+                self.scalars.append((place, p.name, wanted.type, limits))
+        names = ", ".join(name for _, name, _, _ in self.scalars)
+        sizes = "".join(f"{size}, " for *_, size in self.arrays)
+        self.sizes: Callable[..., tuple[int, ...]] = eval(f"lambda {names}: ({sizes})")
+
+    def __call__(self, arguments: dict[str, Any]) -> list[Any]:
+        """The values to launch with, from arguments by name."""
+        if arguments.keys() != self.names:
+            for name in sorted(self.names - arguments.keys()):
+                raise TypeError(f"{self.kernel.name} needs the argument {name}.")
+            unknown = ", ".join(sorted(arguments.keys() - self.names))
+            raise TypeError(f"{self.kernel.name} has no argument {unknown}.")
+        values: list[Any] = [_NULL] * len(self.names)
+        numbers = []
+        for place, name, kind, limits in self.scalars:
+            value = arguments[name]
+            if limits and (type(value) is float or not limits.min <= value <= limits.max):
+                raise ValueError(
+                    f"{self.kernel.name}: {name} must be a whole number of {kind.__name__}, got "
+                    f"{value}."
+                )
+            values[place] = kind(value)
+            numbers.append(value)
+        sizes = self.sizes(*numbers)
+        for (place, name, dtype, optional, _), size in zip(self.arrays, sizes, strict=True):
+            x = arguments[name]
+            if x is None and optional:
+                continue
+            if getattr(x, "dtype", None) != dtype or x.size != size or not x.flags.c_contiguous:
+                self._refuse(place, x, dtype, size)
+            values[place] = x
+        return values
+
+    def _refuse(self, place: int, x: Any, dtype: Any, size: int) -> None:
+        p = self.kernel.parameters[place]
+        given = getattr(x, "dtype", type(x).__name__)
+        if given != dtype:
+            raise TypeError(
+                f"{self.kernel.name}: {p.name} must be an array of {dtype}, got {given}."
+            )
+        if x.size != size:
+            raise ValueError(
+                f"{self.kernel.name}: {p.name} must have {p.size} = {size} values, got {x.shape}."
+            )
+        raise ValueError(
+            f"{self.kernel.name}: {p.name} must be contiguous, got strides {x.strides} for shape "
+            f"{x.shape}; make a copy with ascontiguousarray."
+        )
+
+
 class Launcher:
     """Compiles kernels on their first call, once a dtype and device, and launches them.
 
     Args:
         cupy: the module, or what has its ``RawModule``.
+        several: there are several devices, and arrays of a call must be on one.
 
     Example:
         >>> launch = Launcher(cupy)  # doctest: +SKIP
-        >>> launch("elementwise.relu", elements(n), "f", x=x, y=y, n=n)  # doctest: +SKIP
+        >>> launch("norm.rms_norm", rows(n, width), "f", x=x, y=y, ...)  # doctest: +SKIP
     """
 
-    def __init__(self, cupy: Any) -> None:
-        self.cupy = cupy
+    def __init__(self, cupy: Any, several: bool = False) -> None:
+        self.cupy, self.several = cupy, several
         self.modules: dict[tuple[str, str, int], Any] = {}
         self.functions: dict[tuple[str, str, int], Callable[..., None]] = {}
+        self.arguments: dict[tuple[str, str], Arguments] = {}
 
     def __call__(self, name: str, grid: Grid, dtype: str, **arguments: Any) -> None:
         """Launch ``"file.kernel"`` on CuPy's current stream.
@@ -212,84 +274,40 @@ class Launcher:
                 fit.
             DeviceError: arrays of two devices.
         """
-        file, _, kernel = name.partition(".")
-        values, device = checked(signatures(file)[kernel], dtype, arguments)
+        known = self.arguments.get((name, dtype))
+        if known is None:
+            file, _, kernel = name.partition(".")
+            known = self.arguments[name, dtype] = Arguments(signatures(file)[kernel], dtype)
+        values = known(arguments)
         if 0 in grid.blocks:
             return
-        key = name, dtype, device
-        function = self.functions.get(key)
+        device = one_device(known.kernel, values) if self.several else 0
+        function = self.functions.get((name, dtype, device))
         if function is None:
-            function = self.functions[key] = self.module(file, dtype, device).get_function(kernel)
+            file, _, kernel = name.partition(".")
+            function = self.module(file, dtype, device).get_function(kernel)
+            self.functions[name, dtype, device] = function
         function(grid.blocks, grid.threads, values)
 
     def module(self, file: str, dtype: str, device: int) -> Any:
         """The compiled file for a dtype on a device."""
         key = file, dtype, device
         if key not in self.modules:
-            self.modules[key] = self.cupy.RawModule(
-                code=source(file, dtype), options=("-std=c++17",)
-            )
+            code = source(file, dtype)
+            self.modules[key] = self.cupy.RawModule(code=code, options=("-std=c++17",))
         return self.modules[key]
 
 
-def checked(kernel: Kernel, dtype: str, arguments: dict[str, Any]) -> tuple[tuple[Any, ...], int]:
-    """The arguments in order, as the kernel takes them; and the device on which the arrays are."""
-    scalars: dict[str, Any] = {}
-    for p in kernel.parameters:
-        if p.name not in arguments:
-            raise TypeError(f"{kernel.name} needs the argument {p.name}.")
-        if not p.pointer:
-            scalars[p.name] = _scalar(kernel, p, arguments[p.name], dtype_of(p, dtype))
-    if len(arguments) > len(kernel.parameters):
-        unknown = set(arguments) - {p.name for p in kernel.parameters}
-        raise TypeError(f"{kernel.name} has no argument {', '.join(sorted(unknown))}.")
-    values: list[Any] = []
-    device: int | None = None
-    for p in kernel.parameters:
-        value = arguments[p.name]
-        if not p.pointer:
-            values.append(scalars[p.name])
-        elif value is None and p.optional:
-            values.append(_NULL)
-        else:
-            _check_array(kernel, p, value, dtype_of(p, dtype), arguments)
-            place = getattr(getattr(value, "device", None), "id", 0)
-            if device not in (None, place):
+def one_device(kernel: Kernel, values: list[Any]) -> int:
+    """The device on which all arrays of a call are."""
+    found: int | None = None
+    for p, value in zip(kernel.parameters, values, strict=True):
+        if p.pointer and value is not _NULL:
+            place: int = value.device.id
+            if found not in (None, place):
                 raise DeviceError(
-                    f"{kernel.name} got arrays on cuda:{device} and cuda:{place} ({p.name}); "
-                    "move one with .to()."
+                    f"{kernel.name} got arrays on cuda:{found} and cuda:{place} ({p.name}); move "
+                    "one with .to()."
                 )
-            device = place
-            values.append(value)
-    return tuple(values), device or 0
-
-
-def _scalar(kernel: Kernel, p: Parameter, value: Any, wanted: np.dtype[Any]) -> Any:
-    if wanted.kind in "iu":
-        limits = np.iinfo(wanted)
-        if isinstance(value, float) or not limits.min <= value <= limits.max:
-            raise ValueError(
-                f"{kernel.name}: {p.name} must be a whole number of {wanted.name}, got {value}."
-            )
-    return wanted.type(value)
-
-
-def _check_array(
-    kernel: Kernel, p: Parameter, value: Any, wanted: np.dtype[Any], arguments: dict[str, Any]
-) -> None:
-    given = getattr(value, "dtype", None)
-    if given != wanted or not hasattr(value, "flags"):
-        raise TypeError(
-            f"{kernel.name}: {p.name} must be an array of {wanted.name}, got "
-            f"{type(value).__name__ if given is None else given}."
-        )
-    if not value.flags.c_contiguous:
-        raise ValueError(
-            f"{kernel.name}: {p.name} must be contiguous, got strides {value.strides} for shape "
-            f"{value.shape}; make a copy with ascontiguousarray."
-        )
-    size = eval(p.size, {"__builtins__": {}}, arguments) if p.size else 0
-    if value.size != size:
-        raise ValueError(
-            f"{kernel.name}: {p.name} must have {p.words} = {size} values, got {value.shape}."
-        )
+            found = place
+    return found or 0
