@@ -1,8 +1,8 @@
 """Finite differences through a tape: what the output does when one entry of one value is moved.
 
-The tape is computed anew in float64, from the same leaves, on copies of its ops; so a difference
-has ten good digits, and what it is compared with, the gradient that the tape gives, those of its
-own dtype.
+The tape is computed anew in float64, from the same leaves, on copies of its ops and by the kernels
+that are plain NumPy. So a difference has ten good digits; what it is compared with, the gradient
+that the tape gives, has those of its own dtype.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Replay:
             y, known = run(op, given), found.value(op)
             agree = y is not None and known is not None and close(y, wide(known))
             self.values[op] = y if agree else None
+        self.here = self.weighed({})
 
     def of_use(self, op: Op, i: int, index: Index) -> Difference | None:
         """The difference of L by one entry of input ``i`` of one op; its other uses stay."""
@@ -86,12 +87,12 @@ class Replay:
         at = float(array[index])
         h = STEP * max(1.0, abs(at))
         totals = []
-        for v in (at - h, at, at + h):
+        for v in (at - h, at + h):
             moved = array.copy()
             moved[index] = v
             totals.append(self.total(uses, own, moved))
-        below, here, above = totals
-        if below is None or here is None or above is None:
+        here, (below, above) = self.here, totals
+        if here is None or below is None or above is None:
             return None
         left, right, slope = (here - below) / h, (above - here) / h, (above - below) / (2 * h)
         if not isfinite(slope):
@@ -116,6 +117,10 @@ class Replay:
             if y is None:
                 return None
             new[op] = y
+        return self.weighed(new)
+
+    def weighed(self, new: dict[Op, Array]) -> float | None:
+        """L, with ``new`` values of some ops."""
         total = 0.0
         for op, seed in self.seeds.items():
             y = new.get(op, self.values[op])
@@ -131,10 +136,18 @@ def run(op: Op, inputs: Sequence[Any]) -> Array | None:
         return None
     with quiet():
         try:
-            y = op.xp.asarray(copy(op).forward(op.xp, *inputs))
+            y = op.xp.asarray(copy(op).forward(uncompiled(op.xp), *inputs))
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             return None  # an input is not known
     return y if tuple(y.shape) == tuple(op.shape) else None
+
+
+def uncompiled(xp: Any) -> Any:
+    """A backend that compiles nothing: float64 would be compiled for this alone, for seconds."""
+    if getattr(xp, "numba", False):
+        xp = copy(xp)
+        xp.numba = False
+    return xp
 
 
 def wide(x: Any) -> Any:

@@ -163,6 +163,7 @@ class Stepper(Picture):
         for walk in self.walks[1:]:
             walk.opened = address(walk.of, whole)
         self.unchecked = budget.spent
+        self.arrays.seen.clear()
 
     # ---- as text and data ---------------------------------------------------------------------
 
@@ -217,14 +218,18 @@ class Stepper(Picture):
 
     def _data(self, states: Sequence[html.State], left_out: list[str]) -> dict[str, Any]:
         records, told = html.table(states)
-        walks = {walk.opened: {"of": walk.of, "steps": walk.steps} for walk in self.walks}
+        walks = {walk.opened: walk for walk in self.walks}
+        used: dict[int, int] = {}  # the tables of these states, in a row
+        for t in told:
+            walk = walks[t["opened"]]
+            t |= {"of": walk.of, "steps": renumbered(walk.steps, used)}
         return {
             "title": self.title,
             "facts": " · ".join(text.headline(self.walks[0].shown.facts)),
             "dtype": self.walks[0].shown.facts.dtype,
             "records": records,
-            "states": [{**t, **walks[t["opened"]]} for t in told],
-            "arrays": self.arrays.rows,
+            "states": told,
+            "arrays": [self.arrays.rows[i] for i in used],
             "left_out": left_out,
             "unchecked": self.unchecked,
         }
@@ -285,17 +290,31 @@ class Arrays:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.known: dict[str, int] = {}
+        self.seen: dict[int, tuple[Array, int]] = {}  # by id, while the page is made
 
     def add(self, array: Array | None) -> int | None:
         """The number of the table of an array."""
         if array is None:
             return None
-        row = table(array)
-        key = json.dumps(row)
-        if key not in self.known:
-            self.known[key] = len(self.rows)
-            self.rows.append(row)
-        return self.known[key]
+        if id(array) not in self.seen:
+            row = table(array)
+            i = self.known.setdefault(json.dumps(row), len(self.rows))
+            self.rows += [row] if i == len(self.rows) else []
+            self.seen[id(array)] = array, i
+        return self.seen[id(array)][1]
+
+
+def renumbered(steps: Sequence[dict[str, Any]], used: dict[int, int]) -> list[dict[str, Any]]:
+    """Steps whose tables are numbered as ``used`` has them, which grows."""
+
+    def again(item: dict[str, Any]) -> dict[str, Any]:
+        i = item["array"]
+        return item if i is None else {**item, "array": used.setdefault(i, len(used))}
+
+    return [
+        {**at, "sections": [{**s, "items": [*map(again, s["items"])]} for s in at["sections"]]}
+        for at in steps
+    ]
 
 
 def table(array: Array) -> dict[str, Any]:
@@ -377,7 +396,7 @@ class Budget:
     """What the finite differences of a page may still cost, in ops computed."""
 
     entries: int
-    left: float = 100_000.0
+    left: float = 50_000.0
     spent: bool = False
 
     def take(self, cost: float) -> bool:
@@ -412,13 +431,13 @@ class Walker:
         self.leaves: dict[str, Tensor] = {}
 
     def costs(self) -> dict[Op, float]:
-        """What one finite difference at an op costs: the three sweeps from there on."""
+        """What one finite difference at an op costs: the two sweeps from there on."""
         cost, after = {}, 0.0
         for op in reversed(self.found.ops):
             size = 1
             for n in op.shape:
                 size *= n
-            after += 3 * (1 + size / 5000)
+            after += 2 * (1 + size / 5000)
             cost[op] = after
         return cost
 
@@ -434,9 +453,10 @@ class Walker:
                     self.total[e.source] = self.total.get(e.source, 0) + 1
                     if not op.inputs[e.index].seq:
                         self.leaves[e.source] = op.inputs[e.index]
+        ends = self.ends()  # first, in case that not all gradients can be checked
         for op, node in reversed(ops):
             self.backward(op, node)
-        self.done()
+        self.add("done", None, ("gradients of the leaves", ends))
 
     def add(
         self, phase: str, node: str | None, *sections: tuple[str, list[dict[str, Any]]]
@@ -505,14 +525,14 @@ class Walker:
             ("gradient leaving", leaving),
         )
 
-    def done(self) -> None:
+    def ends(self) -> list[dict[str, Any]]:
         """The gradients of the leaves."""
         items = []
         for leaf, tensor in self.leaves.items():
             grad = self.found.gradient(tensor)
             checks = self.checks(grad, tensor)
             items.append(self.item(self.nodes[leaf].name, grad, of=leaf, checks=checks))
-        self.add("done", None, ("gradients of the leaves", items))
+        return items
 
     def checks(self, grad: Array | None, at: Any, i: int | None = None) -> dict[str, Any]:
         """Entries of a gradient beside finite differences, by row and column of its table.
