@@ -67,7 +67,7 @@ function badges() {
     if (k > at || s.phase !== (forward ? "forward" : "backward")) return;
     const item = forward ? s.sections.at(-1).items[0] : s.sections[0].items[0], array = data.arrays[item.array];
     if (array?.value !== undefined) said.set(s.node, `${item.name} = ${minus(array.value)}`);
-    else if (array?.norm !== undefined) said.set(s.node, `‖${item.name}‖ ${minus(array.norm.toPrecision(3))}`);
+    else if (array?.norm !== undefined) said.set(s.node, `‖${item.name}‖ ${digits(array.norm, 3)}`);
   });
   for (const [id, group] of boxes) {
     const line = group.querySelector(".badge") ?? [...group.querySelectorAll("text")].find((t) => t.textContent.length > 9 && !t.textContent.trim());
@@ -109,7 +109,7 @@ function particles(forward) {
 
 const minus = (text) => String(text).replace(/-/g, "\u2212");
 const written = (v, decimals) => typeof v === "string" ? minus(v) : minus(v.toFixed(decimals));
-const digits = (v) => minus(Math.abs(v) >= 1e-3 && Math.abs(v) < 1e5 || v === 0 ? Number(v.toPrecision(5)) : v.toExponential(3));
+const digits = (v, n = 5) => minus(v === 0 ? 0 : Math.abs(v) >= 1e-3 && Math.abs(v) < 1e5 ? Number(v.toPrecision(n)) : v.toExponential(n - 1));
 
 function heat(array, checks, ask) {
   const largest = Math.max(1e-300, ...array.rows.flat().map((v) => Math.abs(v) || 0));
@@ -135,7 +135,7 @@ function heat(array, checks, ask) {
 /* What an array holds beyond its table. */
 function sized(array) {
   return [array.shape, array.corner && `corner ${array.corner}`, array.power && `in units of 1e${minus(array.power)}`,
-    array.norm !== undefined && `norm ${minus(array.norm.toPrecision(3))} · mean ${digits(array.mean)}`,
+    array.norm !== undefined && `norm ${digits(array.norm, 3)} · mean ${digits(array.mean, 3)}`,
     array.nan && `${array.nan} NaN`, array.inf && `${array.inf} infinite`].filter(Boolean).join(" · ");
 }
 
