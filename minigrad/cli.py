@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _model_options(p)
     p.add_argument("--eval", action="store_true", help="eval mode instead of train mode")
     p.add_argument("--theme", choices=("light", "dark"), default="light")
-    p.add_argument("--out", type=Path, default=Path("graph.svg"), help=".svg .html .png .pdf .dot .json")
+    p.add_argument(
+        "--out", type=Path, default=Path("graph.svg"), help=".svg .html .png .pdf .dot .json"
+    )
     p.set_defaults(run=graph)
 
     p = commands.add_parser("bench", help="time training steps here", formatter_class=show)
