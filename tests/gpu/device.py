@@ -29,7 +29,7 @@ def cuda(gpus: int = 1, kernels: bool = False) -> Iterator[Any]:
     backend = backends.cuda_backend()
     backend.count, backend.several = gpus, gpus > 1
     backend.use_kernels(kernels)
-    backend.blas = None  # products are those of the stand-in
+    backend.blas = backend.cudnn = None  # products are those of the stand-in
     if kernels:
         backend.launch.several = gpus > 1
         mockcupy.module.RawModule = emulator.RawModule

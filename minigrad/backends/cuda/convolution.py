@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minigrad.backends.base import Array
+from minigrad.backends.cuda.cudnn import Cudnn
 from minigrad.backends.cuda.launch import elements
 from minigrad.backends.cuda.linear import Linear
 from minigrad.backends.cuda.pooling import window
@@ -17,9 +18,16 @@ from minigrad.shapes import conv_size, prod
 #: float32).
 COLUMNS = 1 << 26
 
+Options = tuple[Pair, Pads, Pair]  # stride, padding, dilation
+
 
 class Convolution(Linear, reference.Convolution):
-    """y = W columns(x);  dW = sum dy columns(x)^T;  dx = columns back(W^T dy)."""
+    """y = W columns(x);  dW = sum dy columns(x)^T;  dx = columns back(W^T dy).
+
+    ``cudnn`` is set by the backend; what it can compute, it does.
+    """
+
+    cudnn: Cudnn | None = None
 
     def unfold(self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair) -> Array:
         size = _sizes(x.shape[-2:], kernel, stride, padding, dilation)
@@ -76,11 +84,16 @@ class Convolution(Linear, reference.Convolution):
         y = self.empty((x.shape[0], weight.shape[0], *size), dtype=x.dtype)
         if not self.takes(x, weight, y) or x.dtype != weight.dtype:
             return super().conv2d(x, weight, bias, stride, padding, dilation, groups)
+        x, options = self.plain(x), (stride, padding, dilation)
+        if self.cudnn is not None and self.cudnn.run("fprop", x, self.plain(weight), y, *options):
+            if bias is not None:
+                y += bias.reshape(-1, 1, 1)
+            return y
         if bias is not None:
             y[...] = bias.reshape(-1, 1, 1)
         matrix = self.plain(weight).reshape(len(weight), prod(weight.shape[1:]))
         for part in _portions(len(x), prod(weight.shape[1:]) * groups * prod(size)):
-            columns = self._columns(x[part], kernel, stride, padding, dilation)
+            columns = self._columns(x[part], kernel, *options)
             for w, c, out in _groups(groups, matrix, columns, y[part]):
                 self.multiplied(w, c, out, add=bias is not None)
         return y
@@ -101,31 +114,43 @@ class Convolution(Linear, reference.Convolution):
             return super().conv2d_backward(
                 grad, x, weight, stride, padding, dilation, groups, needs
             )
-        grad, matrix = self.plain(grad), self.plain(weight).reshape(len(weight), -1)
-        kernel, size, image = weight.shape[2:], grad.shape[2:], x.shape[-2:]
-        options = kernel, stride, padding, dilation
+        grad, x, weight = self.plain(grad), self.plain(x), self.plain(weight)
+        options = stride, padding, dilation
         dx = self.empty(x.shape, dtype=x.dtype) if needs[0] else None
-        dweight = None
-        for part in _portions(len(x), prod(weight.shape[1:]) * groups * prod(size)):
-            if dx is not None:
-                columns = self.empty(
-                    (len(grad[part]), groups * matrix.shape[1], prod(size)), dtype=x.dtype
-                )
-                for w, c, dy in _groups(groups, matrix, columns, grad[part]):
-                    self.multiplied(w.swapaxes(-1, -2), dy, c)
-                dx[part] = self.fold(columns, image, *options)
-            if needs[1]:
-                columns = self._columns(x[part], *options)
-                each = self.empty((len(columns), *matrix.shape), dtype=x.dtype)
-                for out, c, dy in _groups(groups, each, columns, grad[part]):
-                    self.multiplied(dy, c.swapaxes(-1, -2), out)
-                total = each.sum(axis=0)
-                dweight = total if dweight is None else dweight + total
-        return (
-            dx,
-            None if dweight is None else dweight.reshape(weight.shape),
-            self.bias_backward(grad) if needs[2] else None,
-        )
+        dweight = self.empty(weight.shape, dtype=weight.dtype) if needs[1] else None
+        cudnn = self.cudnn
+        if dx is not None and not (cudnn and cudnn.run("dgrad", grad, weight, dx, *options)):
+            self._image_gradient(grad, weight, dx, options, groups)
+        if dweight is not None and not (cudnn and cudnn.run("wgrad", x, grad, dweight, *options)):
+            self._weight_gradient(grad, x, dweight, options, groups)
+        return dx, dweight, self.bias_backward(grad) if needs[2] else None
+
+    def _image_gradient(
+        self, grad: Array, weight: Array, dx: Array, options: Options, groups: int
+    ) -> None:
+        """dx, from dy and the weights."""
+        matrix, length = weight.reshape(len(weight), -1), prod(grad.shape[2:])
+        for part in _portions(len(dx), groups * matrix.shape[1] * length):
+            shape = len(grad[part]), groups * matrix.shape[1], length
+            columns = self.empty(shape, dtype=dx.dtype)
+            for w, c, dy in _groups(groups, matrix, columns, grad[part]):
+                self.multiplied(w.swapaxes(-1, -2), dy, c)
+            dx[part] = self.fold(columns, dx.shape[-2:], weight.shape[2:], *options)
+
+    def _weight_gradient(
+        self, grad: Array, x: Array, dweight: Array, options: Options, groups: int
+    ) -> None:
+        """dW, from dy and x: that of each image, added up."""
+        out, inner = len(dweight), prod(dweight.shape[1:])
+        total: Any = None
+        for part in _portions(len(x), groups * inner * prod(grad.shape[2:])):
+            columns = self._columns(x[part], dweight.shape[2:], *options)
+            each = self.empty((len(columns), out, inner), dtype=x.dtype)
+            for w, c, dy in _groups(groups, each, columns, grad[part]):
+                self.multiplied(dy, c.swapaxes(-1, -2), w)
+            new = each.sum(axis=0)
+            total = new if total is None else total + new
+        dweight[...] = total.reshape(dweight.shape)
 
     def _columns(
         self, x: Array, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair
