@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from textwrap import wrap
-from typing import Any
+from typing import Any, ClassVar
 
 import graphviz  # type: ignore[import-untyped]
 
@@ -96,6 +96,8 @@ class Writer:
 
     links = formulas = False  #: see ``write``: addresses, and vjps in the boxes
     tangled = TANGLED
+    repeat = REPEAT  # of parameters and buffers
+    settings: ClassVar[dict[str, str]] = {}  # of Graphviz, beside those of every picture
     abreast = True  # whether all data that enters first stands above the graph, or one alone
     width = 80  # of the legend, in characters
 
@@ -140,6 +142,7 @@ class Writer:
             bgcolor=theme.page,
             fontname=SANS,
             newrank="true",  # ranks reach across frames, so that a stack stands beside its op
+            **self.settings,
             nodesep="0.4",
             ranksep="0.45",
             pad="0.25",
@@ -168,7 +171,7 @@ class Writer:
                 continue
             leaf, op = (e.target, e.source) if e.kind == "update" else (e.source, e.target)
             node = self.nodes[leaf]
-            many = e.uses > REPEAT
+            many = e.uses > (REPEAT if node.kind == "input" else self.repeat)
             if node.ops or node.kind == "output" or (leaf in placed and not many):
                 continue
             first = not placed

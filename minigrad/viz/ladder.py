@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from textwrap import wrap
+from typing import ClassVar
 
 import graphviz  # type: ignore[import-untyped]
 
@@ -18,9 +19,8 @@ from minigrad.viz.text import counted, memory, norm
 from minigrad.viz.trace import Edge, Node, Trace
 
 WIDTH = 46  #: characters in a line of a formula
-#: An arrow that skips rows. With a say in the ranks, dot 2.43 fails on some nested modules
-#: ("trouble in init_rank"); the rows are in order without it.
-GIVES_WAY = {"weight": "1", "constraint": "false"}
+#: Beside the rails, arrows that skip more rows than this in all become numbers (dot.TANGLED).
+SKIPPED = 60
 STRAIGHT = "100"  #: weight of the arrows along a rail
 
 
@@ -33,10 +33,11 @@ def write(
     dpi: int | None = None,
     links: bool = False,
     alone: bool = False,
+    skipped: int = SKIPPED,
 ) -> str:
     """An extended graph (backward.extend) as DOT text; with ``alone``, its backward graph."""
     writer = Backward if alone else Ladder
-    written = writer(trace, THEMES[theme] if isinstance(theme, str) else theme, direction)
+    written = writer(trace, THEMES[theme] if isinstance(theme, str) else theme, direction, skipped)
     written.links = links
     return written.write(title, dpi)
 
@@ -45,10 +46,13 @@ class Ladder(Writer):
     """Writes a graph with its backward graph."""
 
     abreast = False
-    tangled = 120
+    repeat = 1
+    # dot's last pass over all frames at once forgets who stands at whose left (2.43).
+    settings: ClassVar[dict[str, str]] = {"remincross": "false"}
     width = 150
 
-    def __init__(self, trace: Trace, theme: Theme, direction: str) -> None:
+    def __init__(self, trace: Trace, theme: Theme, direction: str, skipped: int) -> None:
+        self.tangled = skipped
         super().__init__(trace, theme, direction)
         of: dict[str, dict[str, Node]] = {
             kind: {n.of: n for n in trace.nodes if n.kind == kind and n.of is not None}
@@ -106,7 +110,7 @@ class Ladder(Writer):
         self.joins(body, frames)
         for output in self.outputs:
             self.pair(body, output, self.seeds[output.id])
-        for op, below in pairwise(self.ops):  # keeps what stands at the left there
+        for op, below in pairwise([] if self.scopes else self.ops):  # else it may change sides
             body.edge(f"{op.id}_leaves", f"{below.id}_leaves", style="invis", weight="0")
         drawn = {
             (e.source, e.target) if e.kind == "value" else (e.target, e.source)
@@ -231,7 +235,12 @@ class Ladder(Writer):
             number = f"  {self.numbers[node.of]}′"
             rows[0] += self.font(number, 10, self.theme.mark, mono=True)
         rows += [self.font(said, 10, mono=True) for said in packed(node.formula)]
-        if not any(id(e) in self.on_rail.values() for e in self.into[node.id]):
+        along = {
+            ends
+            for e in self.into[node.id]
+            for ends in ((e.source, e.target), (e.target, e.source))
+        }
+        if not along & self.on_rail.keys():
             said = norm(node.gradient, node.shape)
             rows += [self.font(line, 9, self.theme.muted) for line in said]
         for e in self.out_of[node.id]:
@@ -275,7 +284,7 @@ class Ladder(Writer):
     def pull(self, e: Edge) -> dict[str, str]:
         """Rails are straight; what skips a row gives way to them."""
         straight = self.on_rail.get((e.source, e.target)) == id(e)
-        return {"weight": STRAIGHT} if straight else dict(GIVES_WAY)
+        return {"weight": STRAIGHT} if straight else {"weight": "1"}
 
     def labelled(self, e: Edge) -> bool:
         """A value shows its shape on the rail; one that leaves it, in its box."""
@@ -307,7 +316,7 @@ class Ladder(Writer):
         beside = self.ends_of.get(upper)
         style = self.dashed()
         straight = self.on_rail.get((upper, lower)) == id(e)
-        style |= {"weight": STRAIGHT} if straight else GIVES_WAY
+        style["weight"] = STRAIGHT if straight else "1"
         text = self.flow_text(e)
         if text and straight:
             style["label"] = f"<{text}>"

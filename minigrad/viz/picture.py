@@ -46,13 +46,17 @@ class Picture:
     def _dot(self, dpi: int | None = None) -> str:
         raise NotImplementedError(f"{type(self).__name__} has no _dot(); define one.")
 
+    def _draw(self, form: str, dpi: int | None = None) -> bytes:
+        """The picture in a format of Graphviz."""
+        return draw(self._dot(dpi), form)
+
     def to_dot(self) -> str:
         """DOT, the language of Graphviz; needs no Graphviz."""
         return self._dot()
 
     def to_svg(self) -> str:
         """The picture as SVG. Raises GraphvizError where nothing can draw it."""
-        svg = draw(self._dot(), "svg").decode()
+        svg = self._draw("svg").decode()
         label = escape(dot.clean(self.title, 200))
         said = f"<title>{label}</title>\n<desc>{escape(self._description())}</desc>"
         svg = svg[svg.index("<svg") :].replace("<title>minigrad</title>", said, 1)
@@ -93,7 +97,7 @@ class Picture:
 
     def _drawn(self, suffix: str) -> bytes:
         """The content of a file that needs Graphviz."""
-        return draw(self._dot(dpi=144 if suffix == ".png" else None), suffix[1:])
+        return self._draw(suffix[1:], dpi=144 if suffix == ".png" else None)
 
     def _json(self) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
@@ -176,6 +180,22 @@ class Graph(Picture):
     def _dot(self, dpi: int | None = None) -> str:
         return self._written(self.shown, theme=self.theme, dpi=dpi)
 
+    def _draw(self, form: str, dpi: int | None = None) -> bytes:
+        return self._draw_shown(self.shown, form, theme=self.theme, dpi=dpi)
+
+    def _draw_shown(self, shown: Trace, form: str, **style: Any) -> bytes:
+        """The picture of ``shown``.
+
+        On some deeply nested ladders with many arrows that skip rows dot 2.43 gives up ("trouble in
+        init_rank"); without those arrows it does not.
+        """
+        try:
+            return draw(self._written(shown, **style), form)
+        except GraphvizError as error:
+            if not self.backward or "init_rank" not in str(error):
+                raise
+        return draw(self._written(shown, skipped=0, **style), form)
+
     def _written(self, shown: Trace, **style: Any) -> str:
         """The DOT of what is shown."""
         if not self.backward:
@@ -241,5 +261,5 @@ class Graph(Picture):
 
     def _inline(self, shown: Trace) -> str:
         """A picture of ``shown`` for a page."""
-        source = self._written(shown, theme=html.STAND_INS, links=True)
-        return html.inline(draw(source, "svg").decode(), self.title, html.describe(shown))
+        svg = self._draw_shown(shown, "svg", theme=html.STAND_INS, links=True).decode()
+        return html.inline(svg, self.title, html.describe(shown))
