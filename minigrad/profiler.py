@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ContextDecorator
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from time import perf_counter
 from typing import Any
@@ -73,7 +73,7 @@ class Event:
     seconds: float = 0.0
     within: float = 0.0  # of those, spent in events of the same kind inside
     allocated: int = 0  # new memory of its results
-    kept: int = 0  # what the op keeps for backward
+    kept: int = 0  # what the op keeps for backward, and none before it does
     live: int = 0  # bytes alive when it had finished
     flops: int = 0  # two for each multiply-add, forward
     op: Any = None  # the op, while it runs
@@ -186,6 +186,7 @@ class Live:
         self.bytes = 0
         self.peak = Peak()
         self._known: dict[int, Any] = {}  # id of the array that owns the memory -> weak reference
+        self.held: dict[int, Any] = {}  # the same, of what ops keep for the next backward
 
     def given(self, array: Any) -> None:
         """An array that came from outside: its memory does not count."""
@@ -199,20 +200,35 @@ class Live:
             self.peak = Peak(self.bytes, event)
         return new
 
+    def kept(self, op: Op) -> int:
+        """What an op keeps for backward and no other does yet, parameters apart: they stay."""
+        leaves = {id(owner(e.array)) for e in op.inputs if e is not None and not e.seq}
+        held = [*(op.saved or ()), *(getattr(op, n, None) for n in getattr(op, "residuals", ()))]
+        count = 0
+        for array in (owner(a) for a in held if a.__class__ in backends):
+            key = id(array)
+            if key not in leaves and key not in self.held:
+                self.held[key] = weakref.ref(array, partial(self._let_go, key))
+                count += int(array.nbytes)
+        return count
+
+    def _let_go(self, key: int, _: Any) -> None:
+        self.held.pop(key, None)
+
     def _add(self, array: Any, count: int | None) -> int:
         if array.__class__ not in backends:
             return 0
-        memory = owner(array)
-        key = id(memory)
+        whole = owner(array)
+        key = id(whole)
         if key in self._known:
             return 0
-        amount = int(memory.nbytes) if count is None else count
+        amount = int(whole.nbytes) if count is None else count
 
         def gone(_: Any) -> None:
             self._known.pop(key, None)
             self.bytes -= amount
 
-        self._known[key] = weakref.ref(memory, gone)
+        self._known[key] = weakref.ref(whole, gone)
         return amount
 
 
@@ -229,9 +245,10 @@ class profile:  # noqa: N801 - PyTorch's name
     without it, bit for bit.
 
     Memory is that of the arrays that ops make: values, gradients, and what fused ops keep. An
-    array counts from when it is made until nobody holds it; ``allocated`` is what an op added,
-    ``kept`` what it holds for backward. What a kernel needs only while it runs, and what came from
-    outside (parameters, data), does not count.
+    array counts from when it is made until nobody holds it; ``allocated`` is what an op added.
+    What a kernel needs only while it runs, and what came from outside (parameters, data), does
+    not count. ``kept`` is what an op holds for backward, and no op before it: values, data and
+    statistics, but not parameters.
 
     A captured step (``minigrad.compile``) runs without ops and modules: each replay is one range,
     "captured step". On a device that computes asynchronously the times are those of the launches.
@@ -357,7 +374,7 @@ class profile:  # noqa: N801 - PyTorch's name
             which, event = getattr(self._stacks, "last", (0, None))
             if which == id(op) and event is not None:
                 event.seq = op.seq
-                event.kept = kept_bytes(op)
+                event.kept = self._live.kept(op) if self.profile_memory else 0
             return tensor
 
         return seen
@@ -389,6 +406,8 @@ class profile:  # noqa: N801 - PyTorch's name
                 return function(*args, **kwargs)
             finally:
                 self._close(event)
+                if said == "backward":
+                    self._live.held.clear()
 
         return timed
 
@@ -577,12 +596,6 @@ def shapes_of(result: Any) -> Any:
     if isinstance(result, dict):
         return {k: shapes_of(v) for k, v in result.items()}
     return [shapes_of(v) for v in result] if isinstance(result, tuple | list) else None
-
-
-def kept_bytes(op: Op) -> int:
-    """The bytes of what an op keeps for backward, a fused one's residuals included."""
-    held = [*(op.saved or ()), *(getattr(op, n, None) for n in getattr(op, "residuals", ()))]
-    return sum({id(a): int(a.nbytes) for a in held if hasattr(a, "nbytes")}.values())
 
 
 def _around(event: Event, several: bool) -> list[str]:

@@ -171,7 +171,7 @@ def summary(model: Module, x: Any = None, *, depth: int | None = None) -> Summar
         ├─ 1: ReLU              (16, 8)           –              –   512 B
         └─ 2: Linear(8 → 3)     (16, 3)          27            384   192 B
         parameters: 67 (67 trainable, 0 frozen), 268 B
-        multiply-adds: 896; values made: 1.22 kB, kept for backward: 1.38 kB
+        multiply-adds: 896; values made: 1.22 kB, kept for backward: 768 B
     """
     if not isinstance(model, Module):
         raise TypeError(f"summary() describes an nn.Module, got {type(model).__name__}.")

@@ -87,6 +87,22 @@ def test_not_finite_backward():
     assert f.said == "inputs 0, arriving 0.0156"
 
 
+def test_where_in_the_program():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(10, 4)
+
+        def forward(self, x):
+            return (self.fc(x) * 0).log()
+
+    model = Broken()
+    f = only(viz.check(model(X).mean(), model))
+    line = Broken.forward.__code__.co_firstlineno
+    assert f.path == "Broken (log)"
+    assert f.message.endswith(f", in Broken.forward (test_check.py:{line})")
+
+
 def test_small_batch():
     model = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4))
     f = only(viz.check((model(IMAGES[:1]) ** 3).mean(), model))

@@ -121,6 +121,19 @@ def test_memory_by_hand():
     assert "12.0 MB in the backward of mul" in str(prof.table())
 
 
+def test_what_is_kept_counts_once_a_step():
+    model = net()
+    with profile() as prof:
+        for _ in range(2):
+            step(model)
+    kept = [e.kept for e in prof.events if e.kind == "forward"]
+    values = 16 * 8 * 4
+    # x; the norm's input, mean, variance and 1/σ; what relu gives; nothing new; the losses' scores
+    first = [16 * 4 * 4, values + 3 * 8 * 4, values, 0]
+    assert kept[:4] == kept[5:9] == first
+    assert kept[4] == kept[9] > 0
+
+
 def test_flops_where_asked_for():
     model = net()
     with profile(with_flops=True) as prof:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -371,9 +372,19 @@ class Tape(Reading):
                 yield i, leaf
 
     def line(self, op: Op) -> str:
-        """Where the op stands in the user's program, where the tape knows."""
-        source = getattr(op, "source", None)
-        return f", at {source}" if source else ""
+        """Where the op stands in the user's program: the forward() of the innermost module of the
+        user's around it.
+        """
+        call = op.scope
+        while call is not None:
+            module = call.module()
+            forward = getattr(type(module), "forward", None)
+            code = getattr(forward, "__code__", None)
+            if code is not None and not forward.__module__.startswith("minigrad."):
+                place = f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+                return f", in {type(module).__name__}.forward ({place})"
+            call = call.parent
+        return ""
 
     def weights(self) -> Iterator[tuple[Tensor, str, float, float]]:
         """The weights in the order of their use: name, norm of the gradient, that of the last."""
