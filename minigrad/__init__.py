@@ -15,7 +15,12 @@ from minigrad.autograd import (
     set_grad_enabled,
 )
 from minigrad.averages import ExponentialAverage
-from minigrad.backends import get_num_threads, set_num_threads
+from minigrad.backends import (
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+)
 from minigrad.compilation import compile
 from minigrad.creation import (
     arange,
@@ -375,6 +380,7 @@ __all__ = [
     "gather",
     "ge",
     "get_default_dtype",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "get_rng_state",
     "grad",
@@ -477,6 +483,7 @@ __all__ = [
     "scatter_add",
     "select",
     "set_default_dtype",
+    "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
     "set_printoptions",

@@ -46,7 +46,7 @@ def compile(model: Callable[..., Any] | None = None, *, check: bool = True, limi
     Running statistics, optimizers, schedules, step counts and random numbers go on as they would.
 
     What cannot be captured (a value that is looked at, as by ``item()`` or ``if``; a result whose
-    gradient is still to come) is run as it is, with a warning that says why.
+    gradient is still to come; work on a GPU) is run as it is, with a warning that says why.
 
     Args:
         check: run the second call both ways, from the same state, and compare every result,
@@ -114,6 +114,9 @@ class Compiled:
         tensors: list[Tensor] = []
         given = (args, kwargs) if kwargs else args
         key = _key(given, tensors), recording.get(), numpy.numba, get_default_dtype()
+        if not all(isinstance(t.array, numpy.array_type) for t in tensors):
+            self._give_up(capture.ON_GPU)
+            return self.function(*args, **kwargs)
         why = None
         for replay in self._known.get(key, ()):
             why = replay.broken()

@@ -127,7 +127,7 @@ def max_memory_allocated(device: Any = None) -> int:
     backend, number = _numbered(device)
     if number not in backend.peaks:
         reset_peak_memory_stats(device)
-    return max(backend.peaks[number], memory_allocated(device))
+    return int(max(backend.peaks[number], memory_allocated(device)))
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:

@@ -27,15 +27,18 @@ __all__ = [
     "cuda_backend",
     "device_of",
     "for_device",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "is_pinned",
     "numpy",
     "quiet",
     "register",
     "same_device",
+    "set_float32_matmul_precision",
     "set_num_threads",
 ]
 
+PRECISIONS = ("highest", "high", "medium")
 numpy = NumpyBackend()
 backends: dict[type, Any] = {}  #: array type -> backend; apply looks here once an op
 
@@ -72,8 +75,34 @@ def cuda_backend() -> CupyBackend:
     found: Any = backends.get(cupy.ndarray)
     if found is None:
         found = import_module("minigrad.backends.cuda.backend").CudaBackend(cupy)
+        found.set_precision(cuda.precision)
         register(found)
     return found  # type: ignore[no-any-return]
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How exact products of float32 matrices are on a GPU.
+
+    Args:
+        precision: ``"highest"`` (so at first), in float32 throughout; ``"high"`` or ``"medium"``,
+            with the factors rounded to TF32 (10 bits of mantissa, relative error about 5e-4) and
+            the sums in float32, on the tensor cores, which are several times as fast.
+
+    Differs: ``"medium"`` may mean bfloat16 in PyTorch, here the same as ``"high"``. It holds for
+        products and for convolutions alike, which PyTorch switches each for itself (its
+        convolutions are in TF32 from the start). On the CPU it changes nothing.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    cuda.precision = precision
+    for backend in backends.values():
+        if isinstance(backend, CupyBackend):
+            backend.set_precision(precision)
+
+
+def get_float32_matmul_precision() -> str:
+    """What ``set_float32_matmul_precision`` set."""
+    return cuda.precision
 
 
 def for_device(device: Any) -> tuple[Any, str]:

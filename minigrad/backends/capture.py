@@ -78,6 +78,9 @@ class Ref:
         return self.name
 
 
+ON_GPU = "it computes on a GPU, and steps are captured on the CPU only"
+
+
 class Program:
     """The calls noted so far. ``with program:`` captures."""
 
@@ -135,6 +138,9 @@ class Program:
         array = tensor.array
         if array.__class__ is Captured or threading.get_ident() != self.thread:
             return array
+        if not isinstance(array, np.ndarray):
+            self.give_up(ON_GPU)
+            return array
         found = self._places.get(_place(array))
         if found is None:
             self.leaves.append((weakref.ref(tensor), array))
@@ -153,6 +159,9 @@ class Program:
 
     def ref(self, array: Array) -> Ref:
         """The place of an array, which may come from outside."""
+        if not isinstance(array, np.ndarray):
+            self.give_up(ON_GPU)
+            return Ref("c", -1)
         found = self._places.get(_place(plain(array)))
         return (self._constant(plain(array)) if found is None else found).ref
 
@@ -243,6 +252,9 @@ class Program:
         False in another thread.
         """
         if threading.get_ident() != self.thread:
+            return False
+        if not isinstance(array, np.ndarray):
+            self.give_up(ON_GPU)
             return False
         if self.ref(array).kind != "v":
             self.effect(function, (array,))

@@ -53,8 +53,9 @@ class CupyBackend(Reference):
     def use(self, x: Array) -> int:
         """Make the device of ``x`` the current one; gives the number of the one before."""
         before: int = self.runtime.getDevice()
-        if x.__class__ is self.array_type and x.device.id != before:
-            self.runtime.setDevice(x.device.id)
+        number: int = getattr(x.device, "id", before)  # an array of NumPy has a name there
+        if number != before:
+            self.runtime.setDevice(number)
         return before
 
     def current(self) -> int:
@@ -127,6 +128,11 @@ class CupyBackend(Reference):
             self._hook = Peaks()
             self._hook.__enter__()
 
+    def set_precision(self, precision: str) -> None:
+        """See ``set_float32_matmul_precision``. CuPy's own products are exact, unless the
+        environment variable CUPY_TF32 says otherwise.
+        """
+
     # ---- what CuPy does otherwise, or has elsewhere ---------------------------------------------
 
     def writable(self, x: Array) -> bool:
@@ -136,7 +142,7 @@ class CupyBackend(Reference):
     def index_add(self, x: Array, index: Any, shape: tuple[int, ...]) -> Array:
         y = self.zeros(shape, dtype=x.dtype)
         parts = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(p, self.array_type) and p.dtype.kind != "b" for p in parts):
+        if any(getattr(p, "dtype", None) is not None and p.dtype.kind != "b" for p in parts):
             self._add_at(y, index, x)
         else:
             y[index] = x

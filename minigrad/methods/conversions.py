@@ -62,7 +62,7 @@ class Conversions(Operators):
         """On a GPU: the current one, or that of a name or number."""
         return self.to(device="cuda" if device is None else device, non_blocking=non_blocking)
 
-    def pin_memory(self) -> Tensor:
+    def pin_memory(self) -> Any:
         """A copy in page-locked memory of the CPU, which a GPU can read while the host goes on;
         itself where it is there already. See ``to(non_blocking=True)``.
         """

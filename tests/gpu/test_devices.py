@@ -375,3 +375,40 @@ def test_a_step_on_the_second_gpu(two_gpus):
 def test_the_standin_is_what_runs():
     if not device.REAL:
         assert mg.backends.cuda_backend().module is mockcupy.module
+
+
+# ---- kernels, and how exact they are ------------------------------------------------------------
+
+
+def test_the_backend_of_a_real_gpu_has_the_kernels_in_front(gpu):
+    from minigrad.backends import CupyBackend
+    from minigrad.backends.cuda.backend import CudaBackend
+    from minigrad.backends.cuda.kernels import CudaKernels
+
+    own = {name for kind in CudaKernels.__mro__ for name in vars(kind) if name[0] != "_"}
+    assert {"batch_norm", "adam_update", "dropout", "matmul", "max_pool2d"} <= own
+    backend = CudaBackend(gpu.module)
+    for name in ("batch_norm", "adam_update", "dropout", "conv2d", "linear"):
+        assert getattr(type(backend), name) is not getattr(CupyBackend, name)
+    for name in ("erf", "index_add", "from_host", "device_of"):
+        assert getattr(type(backend), name) is getattr(CupyBackend, name)
+    assert backend.blas is not None
+
+
+def test_float32_matmul_precision(gpu):
+    from minigrad.backends import backends
+    from minigrad.backends.cuda.backend import CudaBackend
+
+    assert mg.get_float32_matmul_precision() == "highest"
+    before, backend = backends[gpu.array_type], CudaBackend(gpu.module)
+    mg.backends.register(backend)
+    try:
+        for precision, tf32 in (("high", True), ("medium", True), ("highest", False)):
+            mg.set_float32_matmul_precision(precision)
+            assert mg.get_float32_matmul_precision() == precision
+            assert backend.blas.tf32 is tf32
+        with pytest.raises(ValueError, match="precision must be one of highest, high, medium"):
+            mg.set_float32_matmul_precision("low")
+    finally:
+        mg.set_float32_matmul_precision("highest")
+        mg.backends.register(before)

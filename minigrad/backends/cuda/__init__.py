@@ -132,6 +132,7 @@ def _line(error: BaseException) -> str:
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
+precision = "highest"  #: of products of float32 matrices
 _usable: Any = None  # the CuPy that a GPU was found for
 
 

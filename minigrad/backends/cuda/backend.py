@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minigrad.backends import cuda
 from minigrad.backends.cuda.blas import Blas
 from minigrad.backends.cuda.cudnn import Cudnn
 from minigrad.backends.cuda.kernels import CudaKernels
@@ -26,3 +27,10 @@ class CudaBackend(CudaKernels, CupyBackend):
         self.kernels = use
         self.blas = Blas(self.module) if use else None
         self.cudnn = Cudnn(self.module) if use else None
+        self.set_precision(cuda.precision)
+
+    def set_precision(self, precision: str) -> None:
+        """See ``set_float32_matmul_precision``."""
+        for products in (self.blas, self.cudnn):
+            if products is not None:
+                products.tf32 = precision != "highest"
