@@ -3,7 +3,8 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from minigrad import autograd, backends, cuda, nn, ops, optim
+from minigrad import amp, autograd, backends, cuda, nn, ops, optim
+from minigrad.amp import autocast, is_autocast_available, is_autocast_enabled
 from minigrad.autograd import (
     enable_grad,
     grad,
@@ -300,6 +301,7 @@ __all__ = [
     "allclose",
     "amax",
     "amin",
+    "amp",
     "any",
     "arange",
     "argmax",
@@ -310,6 +312,7 @@ __all__ = [
     "asin",
     "atan",
     "atan2",
+    "autocast",
     "autograd",
     "backends",
     "baddbmm",
@@ -401,6 +404,8 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "is_autocast_available",
+    "is_autocast_enabled",
     "is_floating_point",
     "is_grad_enabled",
     "is_tensor",

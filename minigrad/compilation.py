@@ -26,7 +26,7 @@ from minigrad.engine import recording
 from minigrad.nn.module import Module
 from minigrad.optim.optimizer import Optimizer
 from minigrad.snapshot import Snapshot, difference
-from minigrad.tensor import Tensor, wrap
+from minigrad.tensor import Tensor, casting, wrap
 
 #: What has to hold for a program to be run: an expression in HOLDER and VALUE, the two, a name.
 Guard = tuple[str, Any, Any, str]
@@ -113,7 +113,8 @@ class Compiled:
             return self.function(*args, **kwargs)
         tensors: list[Tensor] = []
         given = (args, kwargs) if kwargs else args
-        key = _key(given, tensors), recording.get(), numpy.numba, get_default_dtype()
+        modes = recording.get(), numpy.numba, get_default_dtype(), casting.get()
+        key = _key(given, tensors), modes
         if not all(isinstance(t.array, numpy.array_type) for t in tensors):
             self._give_up(capture.ON_GPU)
             return self.function(*args, **kwargs)

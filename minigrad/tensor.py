@@ -543,11 +543,17 @@ def parse_to(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Dtype | 
 scope: ContextVar[Any] = ContextVar("minigrad_scope", default=None)
 
 
+#: What casts the inputs of an op under autocast (amp.py), or None.
+casting: ContextVar[Any] = ContextVar("minigrad_casting", default=None)
+
+
 def apply(op: Op, *inputs: Any) -> Tensor:
     """The value of ``op``; and, where an input requires a gradient, one more node in the graph.
 
     Inputs are Tensors, Python numbers, or None for an absent one (a Linear without bias).
     """
+    if (cast := casting.get()) is not None:
+        inputs = cast(op, inputs)
     arrays: list[Any] = []
     edges: list[Any] = []
     xp: Any = None
@@ -678,6 +684,8 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     """``apply`` for two operands that may differ in dtype, or be Python numbers."""
     # Operands of one dtype, the way of almost every operator, spelt out: 3.9 us an op forward and
     # backward against 4.7 through apply (16 x 16, NumPy's share 1.0; tests/benchmarks).
+    if (cast := casting.get()) is not None:
+        a, b = cast(op, (a, b))
     if isinstance(a, Tensor):
         program = capture.active
         x = a.array if program is None else program.enter(a)

@@ -8,6 +8,7 @@ from math import inf, log, pi
 from typing import Literal
 
 from minigrad import ops
+from minigrad.amp import in_float32
 from minigrad.backends import backend_of
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.functions import where
@@ -19,6 +20,7 @@ from minigrad.tensor import Tensor, apply
 Reduction = Literal["mean", "sum", "none"]
 
 
+@in_float32
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -97,6 +99,7 @@ def _soft_cross_entropy(
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
+@in_float32
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -131,6 +134,7 @@ def _weight_of(
     return share
 
 
+@in_float32
 def mse_loss(
     input: Tensor, target: Tensor, reduction: Reduction = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -140,6 +144,7 @@ def mse_loss(
     return _weighted("mse_loss", difference * difference, input, weight, reduction)
 
 
+@in_float32
 def l1_loss(
     input: Tensor, target: Tensor, reduction: Reduction = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -148,6 +153,7 @@ def l1_loss(
     return _weighted("l1_loss", (input - target).abs(), input, weight, reduction)
 
 
+@in_float32
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -169,6 +175,7 @@ def huber_loss(
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
+@in_float32
 def smooth_l1_loss(
     input: Tensor, target: Tensor, reduction: Reduction = "mean", beta: float = 1.0
 ) -> Tensor:
@@ -216,6 +223,7 @@ def binary_cross_entropy(
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
+@in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -240,6 +248,7 @@ def binary_cross_entropy_with_logits(
     return _reduced(loss if weight is None else loss * weight, reduction)
 
 
+@in_float32
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -270,6 +279,7 @@ def kl_div(
     return total / input.shape[0] if input.ndim else total
 
 
+@in_float32
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -278,6 +288,7 @@ def hinge_embedding_loss(
     return _reduced(near + where(target != 1, _positive(margin - input), 0.0), reduction)
 
 
+@in_float32
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -294,6 +305,7 @@ def margin_ranking_loss(
     return _reduced(_positive(-target * (input1 - input2) + margin), reduction)
 
 
+@in_float32
 def soft_margin_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
     """ln(1 + exp(-target · input)) for targets 1 and -1, without overflow."""
     if input.shape != target.shape:
@@ -304,6 +316,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean
     return _reduced(softplus(-target * input, 1.0, inf), reduction)
 
 
+@in_float32
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -334,6 +347,7 @@ def triplet_margin_loss(
     return _reduced(_positive(margin + near - far), reduction)
 
 
+@in_float32
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -357,6 +371,7 @@ def cosine_embedding_loss(
     return _reduced(loss + where(target == -1, _positive(cosine - margin), 0.0), reduction)
 
 
+@in_float32
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -369,6 +384,7 @@ def multilabel_soft_margin_loss(
     return _reduced(loss.sum(-1) / input.shape[-1], reduction)
 
 
+@in_float32
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -393,6 +409,7 @@ def poisson_nll_loss(
     return _reduced(loss, reduction)
 
 
+@in_float32
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
