@@ -118,7 +118,7 @@ def test_philox_gives_the_published_numbers():
     call=st.integers(0, 2**63),
     dtype=dtypes,
 )
-def test_dropout_keeps_what_philox_says(cuda, n, p, seed, call, dtype):
+def test_dropout_keeps_what_philox_says(cuda, reference, n, p, seed, call, dtype):
     x, state = normal(n, dtype=dtype, mean=3), np.array([seed, call], "uint64")
     y, taken = cuda.dropout(x, p, state)
     assert state.tolist() == [seed, call + 1] and taken.tolist() == [seed, call]
@@ -127,6 +127,8 @@ def test_dropout_keeps_what_philox_says(cuda, n, p, seed, call, dtype):
     kept = np.array(words[:n]) < round((1 - p) * 2**32)
     assert ((y != 0) == (kept & (x != 0))).all()
     assert_near(y, np.where(kept, exact(x) / (1 - p), 0), units=4)
+    same = reference.dropout(x, p, np.array([seed, call], "uint64"))
+    assert ((same[0] != 0) == (y != 0)).all() and (same[1] == taken).all()
     dy = normal(n, dtype=dtype, mean=3, seed=1)
     assert ((cuda.dropout_backward(dy, p, taken) != 0) == (kept & (dy != 0))).all()
     assert (cuda.dropout(x, p, state)[0] != y).any() or n < 100, "the next call draws others"

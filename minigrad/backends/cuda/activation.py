@@ -1,10 +1,10 @@
-"""Bias, activations and dropout by kernels/elementwise.cu."""
+"""Bias and activations by kernels/elementwise.cu."""
 
 from __future__ import annotations
 
 from minigrad.backends.base import Array
 from minigrad.backends.cuda.base import Launching
-from minigrad.backends.cuda.launch import Grid, elements
+from minigrad.backends.cuda.launch import elements
 from minigrad.backends.reference import activation as reference
 from minigrad.shapes import prod
 
@@ -62,34 +62,5 @@ class Activation(Launching, reference.Activation):
             dx=dx,
             n=kept.size,
             kind=KINDS[kind],
-        )
-        return dx
-
-    def dropout(self, x: Array, p: float, state: Array) -> tuple[Array, Array]:
-        """x / (1 - p) where a random number says so, 0 elsewhere; and what the gradient needs.
-
-        Args:
-            p: the share that becomes 0.
-            state: (seed, number of the call), uint64, in device memory; the call is counted.
-        """
-        taken = self.empty((2,), dtype="uint64")
-        one = Grid((1, 1, 1), (1, 1, 1))
-        self.launch("elementwise.dropout_next", one, x.dtype.char, state=state, taken=taken)
-        return self.dropout_backward(x, p, taken), taken
-
-    def dropout_backward(self, grad: Array, p: float, taken: Array) -> Array:
-        """dx: dy by the same random numbers, drawn again."""
-        grad = self.plain(grad)
-        dx = self.empty(grad.shape, dtype=grad.dtype)
-        self.launch(
-            "elementwise.dropout",
-            elements(-(-grad.size // 4)),
-            grad.dtype.char,
-            x=grad,
-            taken=taken,
-            y=dx,
-            n=grad.size,
-            bound=round((1 - p) * 2**32),
-            scale=1 / (1 - p) if p < 1 else 0.0,
         )
         return dx
