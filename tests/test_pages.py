@@ -534,7 +534,8 @@ def test_every_text_of_the_graph_can_be_read(visit, scheme):
 INSIDE = """() => {
   const out = [];
   for (const group of document.querySelectorAll("#stage [data-node]")) {
-    const b = group.querySelector("rect, polygon, path").getBoundingClientRect();
+    const b = group.querySelector("rect, polygon, path")?.getBoundingClientRect();
+    if (!b) continue; // words alone
     for (const text of group.querySelectorAll("text")) {
       const r = text.getBoundingClientRect();
       const apart = [b.left - r.left, r.right - b.right, b.top - r.top, r.bottom - b.bottom];
@@ -548,6 +549,32 @@ INSIDE = """() => {
 def test_text_stays_inside_its_box(visit):
     page = visit(graph().to_html())
     assert page.evaluate(INSIDE) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_ladder_is_a_page_too(visit, scheme):
+    model = network()
+    x = mg.randn(6, 4)
+    loss = F.cross_entropy(model(x), mg.tensor([0, 1, 2, 0, 1, 2]))
+    g = viz.graph(loss, model, backward=True, values=True, grads=True)
+    page = visit(g.to_html(), scheme=scheme)
+    named = page.evaluate(
+        "[...document.querySelectorAll('#stage [data-node]')].map((g) => g.dataset.node)"
+    )
+    assert sorted(named) == sorted(n.id for n in g.shown.nodes)
+    assert unreadable(page) == [] and page.evaluate(INSIDE) == []
+    page.click("[data-node=op1_vjp]")
+    said = page.inner_text("#panel")
+    assert "backward operation" in said and "dx = γ/σ" in said
+    page.click("[data-node=op1]")
+    said = page.inner_text("#panel")
+    assert "keeps\tx, γ" in said.replace("\n\n", "\t").replace("\n", "\t")
+    assert re.search(r"values\s+norm 6\.9", said) and re.search(r"gradient\s+norm 0\.", said)
+    page.click("#outputs [data-to=op1_vjp]")
+    assert page.inner_text("#panel h2") == "batch_norm′"
+    assert unreadable(page) == []
+    page.click("#depths [data-value='1']")
+    assert unreadable(page) == [] and page.evaluate(INSIDE) == []
 
 
 # ---- step by step ----------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def attributes(element: ElementTree.Element) -> dict[str, str]:
 def name(old: ElementTree.Element, new: ElementTree.Element) -> None:
     """Name a group: a box by its node, an arrow by its two."""
     kind, title = old.get("class"), old.findtext(f"{SVG}title", "")
-    if kind == "node" and not title.endswith("_leaves"):
+    if kind == "node" and not title.endswith(("_leaves", "_ends")):
         new.set("data-node", old.get("id", title))
     elif kind == "cluster":
         new.set("data-scope", title.removeprefix("cluster_"))
@@ -234,10 +234,11 @@ def record(node: Node, scopes: dict[str, Scope]) -> dict[str, Any]:
         "parameters": node.parameters,
         "stats": {
             name: figures(said)
-            for name, field in (("values", "statistics"), ("gradient", "gradient"))
-            if (said := getattr(node, field, None))
+            for name, said in (("values", node.statistics), ("gradient", node.gradient))
+            if said is not None
         },
-        "source": "\n".join(filter(None, (getattr(node, f, "") for f in ("source", "code")))),
+        "keeps": ", ".join(s.symbol for s in node.saved),
+        "source": "\n".join(filter(None, (node.source, node.code))),
     }
     return {key: value for key, value in said.items() if value not in (None, "", [], {}, 0)}
 

@@ -219,7 +219,9 @@ function choose(id, look = true) {
 }
 
 const shaped = (record) => [record.shape, record.dtype !== data.dtype ? record.dtype : ""].filter(Boolean).join(" ");
-const titled = (record) => record.kind === "op" || record.name === record.kind ? record.name : `${record.kind} ${record.name}`;
+const LEAVES = ["input", "parameter", "buffer", "output"]; // said before their names
+const KINDS = { op: "operation", vjp: "backward operation", seed: "where the sweep starts", stop: "no gradient goes further", sum: "gradients add", hidden: "left out" };
+const titled = (record) => LEAVES.includes(record.kind) && record.name !== record.kind ? `${record.kind} ${record.name}` : record.name;
 
 /* A box's name as a button that goes there. */
 function link(id, text) {
@@ -235,13 +237,13 @@ function facts(rows) {
 
 /* All that is known of one box. */
 function described(record) {
-  const rows = [["shape", record.shape, true], ["dtype", record.dtype, true], ["value", record.value, true], ["module", record.module], ["holds", record.holds], ["parameters", record.parameters && record.parameters.toLocaleString("en").replaceAll(",", " ")], ["notes", (record.notes ?? []).join(", ")]];
+  const rows = [["shape", record.shape, true], ["dtype", record.dtype, true], ["value", record.value, true], ["module", record.module], ["holds", record.holds], ["parameters", record.parameters && record.parameters.toLocaleString("en").replaceAll(",", " ")], ["keeps", record.keeps], ["notes", (record.notes ?? []).join(", ")]];
   for (const [name, value] of Object.entries(record.attributes ?? {})) rows.push([name, value, true]);
   for (const [name, value] of Object.entries(record.stats ?? {})) rows.push([name, value, true]);
   const used = (edges, end) => edges.filter((e) => nodes.has(e[end])).map((e) => make("li", {}, link(e[end]), e[2] && make("small", {}, ` ${e[2]}`), make("small", { class: "mono" }, ` ${nodes.get(e[end]).shape ?? ""}`)));
   const inputs = used(state.edges.filter((e) => e[1] === record.id), 0), outputs = used(state.edges.filter((e) => e[0] === record.id), 1);
   return [
-    make("h2", {}, record.name), make("p", { class: "muted" }, record.kind === "op" ? "operation" : record.kind),
+    make("h2", {}, record.name), make("p", { class: "muted" }, KINDS[record.kind] ?? record.kind),
     ...(record.formula ? [make("h3", {}, "forward"), make("p", { class: "formula" }, record.formula)] : []),
     ...(record.vjp ? [make("h3", {}, "backward ", make("span", {}, "dz is ∂loss/∂z")), ...record.vjp.split(",  ").map((line) => make("p", { class: "vjp" }, line))] : []),
     facts(rows),
