@@ -8,10 +8,10 @@ from typing import Any
 
 from minigrad.creation import randn
 from minigrad.generator import Generator
-from minigrad.inspect.unchanged import unchanged
 from minigrad.nn.module import Module
 from minigrad.profiler import profile
 from minigrad.tensor import Tensor
+from minigrad.unchanged import unchanged
 from minigrad.viz.tables import count, grouped, memory, table
 from minigrad.viz.trace import config
 

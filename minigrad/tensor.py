@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from copy import deepcopy
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 from weakref import ref
 
 from minigrad import devices, engine
@@ -183,6 +184,10 @@ class Tensor(Methods):
     def clone(self) -> Tensor:
         """A copy with memory of its own; gradients flow back to the original."""
         return apply(Clone(), self)
+
+    def graph(self, model: Any = None, **options: Any) -> Any:
+        """The picture of the operations that made it: ``viz.graph(self, model, ...)``."""
+        return import_module("minigrad.viz").graph(self, model, **options)
 
     def retain_grad(self) -> None:
         """Have backward() leave a ``grad`` here too, though this is no leaf."""
@@ -589,7 +594,7 @@ def apply(op: Op, *inputs: Any) -> Tensor:
     except RuntimeWarning:  # warnings are errors here
         y = quietly(op, xp, *arrays)
     except Exception as error:
-        raise op.explain(error, arrays) from None
+        raise failed(op, error, arrays, inputs) from None
     finally:
         if before is not None:
             xp.use_again(before)
@@ -607,6 +612,34 @@ def apply(op: Op, *inputs: Any) -> Tensor:
             for e, x in zip(edges, inputs, strict=True)
         )
     return grow(op, xp, tuple(edges), constants, arrays, y)
+
+
+class Failure(NamedTuple):
+    """What was under way when an error arose, for a picture of it: a name, a formula, the inputs
+    (tensors weakly), the module call around it.
+    """
+
+    name: str
+    formula: str
+    inputs: tuple[Any, ...]
+    scope: Any
+
+
+def failed(op: Op, error: Exception, arrays: list[Any], inputs: Sequence[Any]) -> Exception:
+    """The error to raise where ``op`` failed; it carries what ``viz.graph(error)`` draws."""
+    try:
+        error = op.explain(error, arrays)
+    except Exception as explained:
+        error = explained
+    note_failure(error, op.name, op.formula, inputs)
+    return error
+
+
+def note_failure(error: Exception, name: str, formula: str, inputs: Sequence[Any]) -> None:
+    """Note on an error what was under way, unless it is known already."""
+    if not hasattr(error, "_failure"):
+        held = tuple(ref(x) if isinstance(x, Tensor) else x for x in inputs)
+        error._failure = Failure(name, formula, held, scope.get())  # type: ignore[attr-defined]
 
 
 def grow(
@@ -712,7 +745,7 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             except RuntimeWarning:
                 y = quietly(op, xp, x, z)
             except Exception as error:
-                raise op.explain(error, [x, z]) from None
+                raise failed(op, error, [x, z], (a, b)) from None
             if right is None:
                 constants = None, b if z is b else ref(b)
                 if z is b or x.shape == z.shape:

@@ -9,7 +9,7 @@ import pytest
 import minigrad as mg
 from minigrad import inspect, nn
 from minigrad.inspect import flow
-from minigrad.inspect.unchanged import looking, unchanged
+from minigrad.unchanged import looking, unchanged
 from minigrad.viz import GraphvizError
 from minigrad.viz.style import THEMES
 from minigrad.viz.tables import number, numbers, table

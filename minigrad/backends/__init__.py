@@ -10,6 +10,7 @@ from minigrad.backends.base import Array, Backend, Namespace
 from minigrad.backends.cpu.threads import get_num_threads, set_num_threads
 from minigrad.backends.cupy_backend import CupyBackend
 from minigrad.backends.numpy_backend import NumpyBackend, quiet
+from minigrad.backends.outline import Outline, OutlineBackend, outline
 from minigrad.backends.reference import Reference
 from minigrad.errors import DeviceError
 
@@ -19,6 +20,7 @@ __all__ = [
     "CupyBackend",
     "Namespace",
     "NumpyBackend",
+    "Outline",
     "Reference",
     "available",
     "backend_of",
@@ -31,6 +33,7 @@ __all__ = [
     "get_num_threads",
     "is_pinned",
     "numpy",
+    "outline",
     "quiet",
     "register",
     "same_device",
@@ -50,6 +53,7 @@ def register(backend: Any) -> None:
 
 register(numpy)
 register(capture.CaptureBackend(numpy))
+register(OutlineBackend())
 
 
 def backend_of(array: Array) -> Any:

@@ -11,12 +11,12 @@ import numpy as np
 from minigrad import nn
 from minigrad.gradients import grad as gradients_of
 from minigrad.inspect.probe import BATCH_NORMS
-from minigrad.inspect.unchanged import host, unchanged
 from minigrad.nn import functional as F
 from minigrad.nn.module import Module
 from minigrad.ops import Op
 from minigrad.optim.optimizer import Optimizer
 from minigrad.tensor import Tensor
+from minigrad.unchanged import host, unchanged
 from minigrad.viz.health import (
     FEW,
     Diagnosis,

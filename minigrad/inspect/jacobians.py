@@ -12,9 +12,9 @@ import numpy as np
 from minigrad.creation import zeros_like
 from minigrad.errors import ShapeError
 from minigrad.gradients import grad as gradients_of
-from minigrad.inspect.unchanged import host, unchanged
 from minigrad.nn.module import Module
 from minigrad.tensor import Tensor
+from minigrad.unchanged import host, unchanged
 from minigrad.viz.charts import Chart
 from minigrad.viz.tables import number
 

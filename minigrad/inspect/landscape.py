@@ -24,11 +24,11 @@ import numpy as np
 from minigrad.backends import backend_of
 from minigrad.generator import Generator
 from minigrad.gradients import grad as gradients_of
-from minigrad.inspect.unchanged import host, same_noise, unchanged
 from minigrad.nn.module import Module
 from minigrad.optim.optimizer import Optimizer
 from minigrad.optim.updates import stepped
 from minigrad.tensor import Tensor
+from minigrad.unchanged import host, same_noise, unchanged
 from minigrad.viz.charts import Chart
 from minigrad.viz.tables import number, table
 from minigrad.viz.trace import tape

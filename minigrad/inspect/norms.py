@@ -17,11 +17,11 @@ from minigrad.backends import quiet
 from minigrad.errors import ShapeError
 from minigrad.gradients import grad as gradients_of
 from minigrad.inspect.flow import Flow, Step
-from minigrad.inspect.unchanged import host, unchanged
 from minigrad.nn.module import Module
 from minigrad.ops import Op
 from minigrad.shapes import Shape, prod
 from minigrad.tensor import Tensor
+from minigrad.unchanged import host, unchanged
 from minigrad.viz.health import viewed
 from minigrad.viz.tables import numbers, table
 from minigrad.viz.trace import tape

@@ -11,10 +11,10 @@ import numpy as np
 from minigrad import nn
 from minigrad.engine import recording
 from minigrad.inspect.records import Records, Row
-from minigrad.inspect.unchanged import host, looking
 from minigrad.nn.module import Module
 from minigrad.optim.optimizer import Optimizer
 from minigrad.tensor import Tensor
+from minigrad.unchanged import host, looking
 
 Layers = str | type[Module] | Module | Callable[[str, Module], bool]
 

@@ -18,7 +18,7 @@ from minigrad.engine import set_recording
 from minigrad.errors import CheckpointError
 from minigrad.interchange import from_torch, is_torch
 from minigrad.nn.hooks import BackwardWatch, ModuleHandle
-from minigrad.tensor import Tensor, parse_to, scope, wrap
+from minigrad.tensor import Tensor, note_failure, parse_to, scope, wrap
 
 
 class Parameter(Tensor):
@@ -465,6 +465,7 @@ class Module:
         except (ValueError, TypeError, RuntimeError) as error:
             if not hasattr(error, "_path"):
                 _locate(error, scope.get())
+                note_failure(error, type(self).__name__, "", (*args, *kwargs.values()))
             raise
         finally:
             scope.reset(token)

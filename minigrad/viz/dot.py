@@ -15,7 +15,18 @@ import graphviz  # type: ignore[import-untyped]
 
 from minigrad.viz import heat
 from minigrad.viz.style import MONO, SANS, THEMES, Theme
-from minigrad.viz.text import SIGN, broken, headline, numbered, short, size, spread, zeros
+from minigrad.viz.text import (
+    SIGN,
+    broken,
+    counted,
+    headline,
+    modules,
+    numbered,
+    short,
+    size,
+    spread,
+    zeros,
+)
 from minigrad.viz.trace import Edge, Node, Scope, Trace
 
 #: What the legend says of each mark, in this order.
@@ -42,6 +53,15 @@ LEGEND = {
     "cut": "value of that number, its arrow left out",
     "finding": "finding",
     "lost": "not finite",
+    "vjp": "its gradient, dz = ∂loss/∂z",
+    "keeps": "kept for backward",
+    "detached": "no gradient",
+    "loop": "goes to the next copy",
+    "copies": "equal copies, shown once",
+    "failed": "where it failed",
+    "removed": "only in the first",
+    "added": "only in the second",
+    "changed": "in both, with other settings",
 }
 SIGNS = {
     "value": "─▶",
@@ -55,6 +75,15 @@ SIGNS = {
     "cut": "%1",
     "finding": SIGN,
     "lost": "━▶",
+    "vjp": "dx",
+    "keeps": "●",
+    "detached": "┄▶",
+    "loop": "↻",
+    "copies": "× n",
+    "failed": "✗",
+    "removed": "−",
+    "added": "+",
+    "changed": "≠",
 }
 WIDE = 0.085  #: inches that a character takes up, roughly
 LIMIT = 60  #: characters of a name that are shown
@@ -62,9 +91,14 @@ SAMPLE = 9  #: characters that the sample of a mark takes up
 
 #: The line that a box with its vjp leaves blank, for the size of a value or gradient: characters.
 BLANK = 14
+FEW_LINES = 12  #: of an error's message
 
 #: A leaf with more uses than this stands beside each op that uses it: arrows would hide the graph.
 REPEAT = 3
+
+#: With more boxes than this, Graphviz stops improving places early: 400 boxes of a random graph
+#: take 1.8 s instead of 15 and more, and look alike.
+MANY = 150
 
 #: An arrow costs Graphviz time for every rank it crosses, and its reader attention. Where they
 #: cross more than this in all, the longest are left out, their ends numbered. 2000 take a second.
@@ -111,6 +145,10 @@ class Writer:
             if e.kind == "value":
                 self.uses_of[e.source].append(e)
                 self.sources[e.target].append(e)
+        self.opened: set[str | None] = {None} if trace.facts.said else set()
+        for s in trace.scopes:
+            if s.kind in ("op", "group") or (s.kind == "steps" and s.parent in self.opened):
+                self.opened.add(s.id)
         self.stacks = self.find_stacks()
         self.stack_of = {
             leaf.id: op for op, leaves in reversed(self.stacks.items()) for leaf in leaves
@@ -118,6 +156,7 @@ class Writer:
         self.trunk = self.find_trunk()
         self.cuts = self.find_cuts()
         self.numbers = numbered(trace)
+        self.between = {(e.source, e.target): e for e in reversed(trace.edges)}
         self.cut_off = {source for source, _ in self.cuts}
         self.heat = heat.of(trace)
         self.marks: set[str] = set()  # those in the picture; the legend explains no others
@@ -130,7 +169,9 @@ class Writer:
         for scope in sorted(self.scopes.values(), key=self.depth, reverse=True):
             frame = frames[scope.id]
             frame.attr(**self.frame_style(scope))
-            frames.get(scope.parent or "", body).subgraph(frame)
+            for rank in self.level(scope):
+                frame.body.append(f"\t{{rank=same; {'; '.join(rank)}}}\n")
+            frames.get(scope.parent or "", body).subgraph(self.stacked(frame, scope))
         for e in self.trace.edges:
             self.arrow(body, e)
 
@@ -150,6 +191,7 @@ class Writer:
             labeljust="l",
             label=self.head(title),
             **({} if dpi is None else {"dpi": str(dpi)}),
+            **({"nslimit": "2", "nslimit1": "2"} if len(self.trace.nodes) > MANY else {}),
         )
         graph.attr("node", fontname=SANS, fontcolor=theme.text, margin="0.1,0.05")
         graph.attr("edge", fontname=SANS, arrowsize="0.8", color=theme.line["op"])
@@ -163,7 +205,16 @@ class Writer:
 
         Data that enters where nothing was computed yet stands above: the graph starts there.
         """
-        computed = {e.target for e in self.trace.edges if self.nodes[e.source].ops}
+        ready = {  # views of leaves: nothing is computed there
+            n.id
+            for n in self.trace.nodes
+            if n.view and not any(self.nodes[e.source].ops for e in self.sources[n.id])
+        }
+        computed = {
+            e.target
+            for e in self.trace.edges
+            if self.nodes[e.source].ops and not (e.name and e.source in ready)
+        }
         stacks: dict[str, list[Node]] = {}
         placed: set[str] = set()
         for e in self.trace.edges:
@@ -182,14 +233,23 @@ class Writer:
                     stack.append(node)
         return stacks
 
-    def find_trunk(self) -> set[str]:
-        """The path from the first output back along first inputs: drawn straight."""
-        trunk: set[str] = set()
-        node = next(n.id for n in self.trace.nodes if n.kind == "output")
+    def find_trunk(self) -> dict[str, str]:
+        """The path from the first output back along first inputs, drawn straight: each of its nodes
+        with the one before.
+        """
+        trunk: dict[str, str] = {}
+        length: dict[str, int] = {}  # of the longest way from data; 0 where there is none
+        for n in self.trace.nodes:
+            before = max((length.get(e.source, 0) for e in self.sources[n.id]), default=0)
+            length[n.id] = before + 1 if before or n.kind == "input" else 0
+        ends = [n.id for n in self.trace.nodes if n.kind == "output"]
+        node = next(iter(ends), self.trace.nodes[-1].id)  # without output: where it failed
         while node not in trunk:
-            trunk.add(node)
             sources = [e.source for e in self.sources[node] if e.source not in self.stack_of]
-            node = sources[0] if sources else node
+            if self.nodes[node].scope in self.opened:  # all its primitives in one line
+                sources.sort(key=lambda source: -length[source])
+            trunk[node] = sources[0] if sources else ""
+            node = trunk[node] or node
         return trunk
 
     def find_cuts(self) -> set[tuple[str, str]]:
@@ -208,6 +268,24 @@ class Writer:
             cuts.add((ends[0], ends[1]))
         return cuts
 
+    def level(self, scope: Scope) -> list[list[str]]:
+        """The boxes of an opened op that stand at one height: the buffers it moves; a view of a
+        parameter, and what uses it.
+        """
+        if scope.id not in self.opened:
+            return []
+        here = [n for n in self.trace.nodes if n.scope == scope.id]
+        moved = [n.id for n in here if n.updates]
+        ranks = [moved] if moved else []
+        for n in here:
+            leaves = all(not self.nodes[e.source].ops for e in self.sources[n.id])
+            users = [e.target for e in self.uses_of[n.id]]
+            if not (n.view and leaves and self.direction == "TB" and len(users) == 1):
+                continue
+            if self.nodes[users[0]].scope == scope.id:
+                ranks.append([n.id, users[0]])
+        return ranks
+
     def depth(self, scope: Scope) -> int:
         """How many frames stand around a frame."""
         depth, outer = 0, scope.parent
@@ -217,8 +295,7 @@ class Writer:
 
     def inside(self, node: Node) -> list[Scope]:
         """The frame around a node, if any."""
-        scope = self.scopes.get(node.scope or "")
-        return [] if scope is None else [scope]
+        return modules(node, self.scopes)[-1:]
 
     # ---- boxes -------------------------------------------------------------------------------
 
@@ -226,7 +303,7 @@ class Writer:
         """Every node, in its frame."""
         for node in self.trace.nodes:
             if node.id not in self.stack_of:
-                around = node.scope if node.ops else None  # data comes from outside
+                around = node.scope if node.ops or node.updates else None  # data is from outside
                 self.box(frames.get(around or "", body), node)
 
     def box(self, frame: graphviz.Digraph, node: Node) -> None:
@@ -287,6 +364,22 @@ class Writer:
         }
         if kind == "hidden":
             style["style"] = "rounded,filled,dashed"
+        if node.change:
+            self.marks.add(node.change)
+            changes = {
+                "removed": {"style": "rounded,filled,dotted", "color": self.theme.muted},
+                "added": {"color": self.theme.line["output"], "penwidth": "3.2"},
+                "changed": {"color": self.theme.mark, "penwidth": "2.4"},
+            }
+            style.update(changes[node.change])
+        if node.failed:
+            self.marks.add("failed")
+            style.update(color=self.theme.alert, penwidth="3")
+        if node.copies > 1 and node.ops:
+            self.marks.add("copies")
+            style["peripheries"] = "3"
+        if kind == "buffer":
+            style["style"] = "rounded,filled,dashed"
         if node.reduces:
             self.marks.add("reduces")
             style.update(style="filled", penwidth="2.4")
@@ -303,17 +396,24 @@ class Writer:
         """Name, formula, and what is unusual."""
         theme = self.theme
         name = self.font(node.name, 13, bold=True)
+        name = self.change(node.change) + name
+        if node.failed:
+            name = self.font(f"{SIGNS['failed']} {node.name}", 13, theme.alert, bold=True)
+        if node.copies > 1:
+            name += self.font(f"  × {node.copies}", 13, theme.mark, bold=True)
         if self.told(node):
             name += self.shape(node)
         if node.fused:
             self.marks.add("fused")
-            name += self.font(f"  {SIGNS['fused']}", 9, theme.mark)
+            name += self.font(f"  {SIGNS['fused']} {node.primitives or ''}", 9, theme.mark)
         if node.id in self.cut_off:
             name += self.font(f"  {self.numbers[node.id]}", 10, theme.mark, mono=True)
         rows = [name]
         for line in (line for part in node.formula.split(",  ") for line in wrap(part, 40)):
             rows.append(self.font(line, 10, theme.muted, mono=True))
-        for part in node.vjp.split(",  ") if self.formulas and node.vjp else ():
+        rows += self.gradient(node)
+        formulas = self.formulas and node.scope not in self.opened
+        for part in node.vjp.split(",  ") if formulas and node.vjp else ():
             rows += [
                 self.font(line, 10, theme.line["gradient"], mono=True) for line in wrap(part, 40)
             ]
@@ -323,6 +423,10 @@ class Writer:
             for e in self.sources[node.id]
             if (e.source, node.id) in self.cuts
         ]
+        if node.failed:
+            lines = [line for note in node.notes for line in wrap(note, 60)]
+            rows += [self.font(line, 10, theme.alert) for line in lines[:FEW_LINES]]
+            return f"<{self.column(rows)}>"
         for line in notes if node.kind != "op" else wrap("  ".join(notes), 46):
             rows.append(self.font(line, 9, theme.muted))
         if self.told(node):
@@ -373,6 +477,28 @@ class Writer:
         """What no array should hold."""
         return [self.font(w, 9, self.theme.alert, bold=True) for w in broken(statistics)]
 
+    def change(self, change: str) -> str:
+        """The sign of what is only in one of two graphs."""
+        if not change:
+            return ""
+        self.marks.add(change)
+        ink = {"removed": self.theme.muted, "added": self.theme.line["output"]}
+        return self.font(f"{SIGNS[change]} ", 14, ink.get(change, self.theme.mark), bold=True)
+
+    def gradient(self, node: Node) -> list[str]:
+        """What a primitive of an opened op does to the gradient, and what it keeps for that."""
+        if node.scope not in self.opened or self.trace.facts.backward:  # there it has its own box
+            return []
+        rows = []
+        for line in node.vjp.split(",  ") if node.vjp else ():
+            self.marks.add("vjp")
+            rows.append(self.font(line, 10, self.theme.line["gradient"], mono=True))
+        if node.keeps:
+            self.marks.add("keeps")
+            said = f"{SIGNS['keeps']} keeps {', '.join(node.keeps)}"
+            rows.append(self.font(said, 9, self.theme.mark))
+        return rows
+
     def column(self, rows: Iterable[str], padding: int = 2) -> str:
         """Texts below one another."""
         return table((f'<TR><TD ALIGN="LEFT">{row}</TD></TR>' for row in rows), padding=padding)
@@ -383,7 +509,10 @@ class Writer:
             said = self.font(node.value, 12, self.theme.line[look(node)], bold=True, mono=True)
         else:
             said = self.shape(node)
-        rows = [f"<TD>{self.font(node.name, 13, bold=True)}</TD><TD>{said}</TD>"]
+        name = short(node.name, self.inside(node))
+        rows = [f"<TD>{self.font(name, 13, bold=True)}</TD><TD>{said}</TD>"]
+        if node.updates and node.formula:
+            rows.append(f'<TD COLSPAN="2">{self.font(node.formula, 10, mono=True)}</TD>')
         rows += [f'<TD COLSPAN="2">{self.font(n, 9, self.theme.muted)}</TD>' for n in node.notes]
         rows += [f'<TD COLSPAN="2">{said}</TD>' for said in self.findings(node)]
         return f"<{table(f'<TR>{row}</TR>' for row in rows)}>"
@@ -397,12 +526,18 @@ class Writer:
         kind, theme = look(node), self.theme
         self.marks.add(kind)
         name = f"{short(node.name, self.inside(node))} {node.symbol}".strip()
+        if node.copies > 1:
+            self.marks.add("copies")
+        times = self.font(f" × {node.copies}", 10, bold=True) if node.copies > 1 else ""
         value = self.font(f"  {node.value}", 10, theme.line[kind], mono=True) if node.value else ""
         rows = [
-            f'<TR><TD ALIGN="LEFT">{self.font(name, 11, bold=True)}</TD>'
-            f'<TD ALIGN="RIGHT">{self.shape(node)}{value}</TD></TR>'
+            f'<TR><TD ALIGN="LEFT">{self.change(node.change)}{self.font(name, 11, bold=True)}</TD>'
+            f'<TD ALIGN="RIGHT">{self.shape(node)}{times}{value}</TD></TR>'
         ]
-        notes = [*(["frozen"] if node.frozen else []), *node.notes, *self.uses(node)]
+        notes = ["frozen"] if node.frozen else []
+        if node.copies > 1 and node.parameters:
+            notes.append(f"{counted(node.parameters, 'number')} in all")
+        notes += [*node.notes, *self.uses(node)]
         notes += spread(node) + self.norm(node)
         rows += [
             f'<TR><TD COLSPAN="2" ALIGN="LEFT">{text}</TD></TR>'
@@ -441,6 +576,8 @@ class Writer:
         if (e.source, e.target) in self.cuts:
             self.marks.add("cut")
             return
+        if e.name and e is not self.between[e.source, e.target]:
+            return  # q = c · c: one arrow says it
         source, line = self.nodes[e.source], self.theme.line
         style = {"color": line["op" if source.ops else look(source)], "penwidth": "1.5"}
         if e.uses > 1:
@@ -450,14 +587,35 @@ class Writer:
             self.marks.add("lost")
             style.update(color=self.theme.alert, penwidth="3.2")
         style |= self.pull(e)
-        if self.labelled(e):
+        if e.change:
+            sign = SIGNS[e.change]
+            style |= {"label": f"<{self.font(f' {sign} ', 11, bold=True)}>"}
+            style |= {"style": "dotted", "color": self.theme.muted} if e.change == "removed" else {}
+            style |= {"color": line["output"]} if e.change == "added" else {}
+        elif e.kind == "loop":
+            self.marks.add("loop")
+            said = ", ".join(filter(None, [e.name, f"× {e.copies}"]))
+            style |= {"constraint": "false", "style": "bold", "penwidth": "2"}
+            style |= {"tailport": "e", "headport": "e"} if self.direction == "TB" else {}
+            style["label"] = f"<{self.font(f' ↻ {said} ', 11, bold=True)}>"
+        elif e.kind == "detached":
+            self.marks.add("detached")
+            style |= {"color": line["buffer"], "style": "dashed", "penwidth": "1.2", "weight": "0"}
+            said = f" {e.name or 'detached'} "
+            style["label"] = f"<{self.font(said, 10, mono=bool(e.name))}>"
+        elif self.nodes[e.target].failed:
+            style |= {"color": self.theme.alert, "label": f"<{self.edge_text(e)}>"}
+        elif e.name or self.labelled(e):
             style["label"] = f"<{self.edge_text(e)}>"
         tail = f"{stack}_leaves:{source.id}" if stack else source.id
-        graph.edge(tail, e.target, **style)
+        beside = self.stack_of.get(e.target)  # a value taken out of the graph comes back as data
+        graph.edge(tail, f"{beside}_leaves:{e.target}" if beside else e.target, **style)
 
     def pull(self, e: Edge) -> dict[str, str]:
         """How much an arrow pulls the boxes that it joins into one line."""
-        return {"weight": "20" if e.source in self.trunk and e.target in self.trunk else "1"}
+        if self.trunk.get(e.target) == e.source:
+            return {"weight": "20"}
+        return {"weight": "4" if e.source in self.trunk and e.target in self.trunk else "1"}
 
     def labelled(self, e: Edge) -> bool:
         """Whether this use of a value shows its shape: one does, on the trunk if there is one."""
@@ -470,10 +628,14 @@ class Writer:
 
     def edge_text(self, e: Edge) -> str:
         """The shape, what it is broadcast to, and a dtype that is not the graph's."""
-        text = self.font(f"  {'' if e.shape is None else e.shape}", 10, mono=True)
+        text = self.font(f"  {e.name}", 10, bold=True, mono=True) if e.name else ""
+        if not e.name or self.labelled(e) or e is self.uses_of[e.source][0]:
+            text += self.font(f"  {'' if e.shape is None else e.shape}", 10, mono=True)
         if e.stretched is not None:
             self.marks.add("stretched")
             text += self.font(f" {SIGNS['stretched']} {e.stretched}", 10, mono=True)
+        if e.copies > 1 and e.source not in self.stack_of:
+            text += self.font(f" × {e.copies}", 10, self.theme.mark, bold=True)
         text += self.dtype(e.dtype)
         source = self.nodes[e.source]
         for said in spread(source) if source.ops else []:
@@ -485,20 +647,49 @@ class Writer:
     def frame_style(self, scope: Scope) -> dict[str, str]:
         """Graphviz' attributes of a module's frame."""
         theme = self.theme
-        label = self.font(scope.label, 12, bold=True)
+        label = self.font(scope.label, 12 if scope.kind != "group" else 11, bold=True)
+        if scope.copies > 1:
+            self.marks.add("copies")
+            label += self.font(f"  × {scope.copies}", 13, theme.mark, bold=True)
         if said := self.said(scope):
             label += self.font(f"  {said}", 10, theme.muted)
-        return {
-            "label": f"<{label}>",
+        lines = [wrap(note, 64) for note in scope.notes]
+        ink = {SIGNS["keeps"]: theme.mark}
+        rows = [
+            self.font(line, 10, ink.get(note[:1], theme.line["gradient"]), limit=100)
+            for note, part in zip(scope.notes, lines, strict=True)
+            for line in part
+        ]
+        style = {
+            "label": f"<{self.column([label, *rows], padding=1)}>" if rows else f"<{label}>",
             "labeljust": "l",
             "style": "rounded,filled",
             "fillcolor": theme.fill["module"],
             "color": theme.line["module"],
             "margin": "12",
         }
+        if scope.kind == "op":
+            style |= {"fillcolor": theme.page, "color": theme.line["op"], "penwidth": "1.4"}
+        elif any(n.updates for n in self.trace.nodes if n.scope == scope.id):
+            style |= {"style": "rounded,dashed", "color": theme.line["buffer"]}
+        return style
+
+    def stacked(self, frame: graphviz.Digraph, scope: Scope) -> graphviz.Digraph:
+        """The frame of a rolled module, with the edges of other copies behind it."""
+        for i in range(2 if scope.copies > 1 else 0):
+            behind = graphviz.Digraph(f"{frame.name}_{i}")
+            behind.attr(
+                label="", margin="5", style="rounded,filled", fillcolor=self.theme.fill["module"],
+                color=self.theme.line["op"],
+            )  # fmt: skip
+            behind.subgraph(frame)
+            frame = behind
+        return frame
 
     def said(self, scope: Scope) -> str:
         """What stands beside the name of a frame."""
+        if scope.kind != "module":
+            return scope.config
         said = [scope.title] if scope.name else []
         if any(n.mode for n in self.trace.nodes if n.scope == scope.id):
             said.append(scope.mode)
@@ -542,7 +733,13 @@ class Writer:
                 "fused": theme.mark,
                 "cut": theme.mark,
                 "rung": theme.mark,
-                **dict.fromkeys(("alert", "finding", "lost"), theme.alert),
+                "keeps": theme.mark,
+                "changed": theme.mark,
+                "added": theme.line["output"],
+                "removed": theme.muted,
+                "vjp": theme.line["gradient"],
+                "detached": theme.line["buffer"],
+                **dict.fromkeys(("alert", "failed", "finding", "lost"), theme.alert),
                 "flow": theme.line["gradient"],
                 "join": theme.line["gradient"],
             }.get(mark, theme.text)

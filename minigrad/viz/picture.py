@@ -11,22 +11,25 @@ import tempfile
 import webbrowser
 from collections.abc import Container, Iterator
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from minigrad.viz import backward as back
-from minigrad.viz import dot, html, ladder, notebook, text
+from minigrad.viz import dot, html, ladder, mermaid, notebook, query, text
+from minigrad.viz.diff import compare
+from minigrad.viz.opened import Selector
 from minigrad.viz.render import GraphvizError, draw
-from minigrad.viz.shrink import depths_of, shrink
-from minigrad.viz.trace import Trace
+from minigrad.viz.shrink import depths_of
+from minigrad.viz.trace import Node, Scope, Trace
+from minigrad.viz.view import view
 
 SCHEMA = 2  #: of ``to_dict``; grows when a field changes its meaning
 DRAWN = (".svg", ".png", ".pdf")
 PAGE = (".html",)
-WRITTEN = (".dot", ".json", ".txt")
+WRITTEN = (".dot", ".json", ".txt", ".mmd")
 
 
 class Picture:
@@ -54,6 +57,10 @@ class Picture:
         """DOT, the language of Graphviz; needs no Graphviz."""
         return self._dot()
 
+    def to_mermaid(self) -> str:
+        """A Mermaid flowchart, which Markdown pages draw; needs no Graphviz."""
+        raise NotImplementedError(f"{type(self).__name__} has no Mermaid form; use .svg or .txt.")
+
     def to_svg(self) -> str:
         """The picture as SVG. Raises GraphvizError where nothing can draw it."""
         svg = self._draw("svg").decode()
@@ -69,7 +76,8 @@ class Picture:
     # ---- as a picture ------------------------------------------------------------------------
 
     def render(self, path: str | os.PathLike[str]) -> Path:
-        """Write a file; its suffix decides: .svg, .png, .pdf, .dot, .json, .txt; a graph: .html.
+        """Write a file; its suffix decides: .svg, .png, .pdf, .dot, .json, .txt, .mmd; of a graph
+        .html, too.
 
         Raises:
             ValueError: another suffix.
@@ -91,8 +99,13 @@ class Picture:
                 raise GraphvizError(f"{error}\nSaved {beside} instead of {path}:\n{self}") from None
             path.write_bytes(picture)
         else:
-            write = {".dot": self.to_dot, ".json": self._json, ".txt": self.__str__}[suffix]
-            path.write_text(write() + "\n", encoding="utf-8")
+            write = {
+                ".dot": self.to_dot,
+                ".json": self._json,
+                ".txt": self.__str__,
+                ".mmd": self.to_mermaid,
+            }[suffix]
+            path.write_text(write() + "\n", encoding="utf-8", errors="replace")
         return path
 
     def _drawn(self, suffix: str) -> bytes:
@@ -151,11 +164,15 @@ class Graph(Picture):
         direction: str = "TB",
         theme: str = "light",
         title: str | None = None,
+        expand: Selector = (),
+        collapse: Any = (),
+        roll: bool = True,
         depth: int | None = None,
         max_nodes: int = 400,
         backward: Any = False,
     ) -> None:
         self.depth, self.max_nodes, self.backward = depth, max_nodes, backward
+        self._options = {"open_ops": expand, "close_modules": collapse, "rolled": roll}
         self._tape = trace
         self.trace = back.extend(trace) if backward else trace  #: the whole tape
         self.shown = self._at(depth)  #: what pictures and text show of it
@@ -164,18 +181,86 @@ class Graph(Picture):
         model = trace.facts.model
         self.title = title if title is not None else f"{model}  ·  {what}" if model else what
 
+    # ---- questions ---------------------------------------------------------------------------
+
+    def find(
+        self,
+        *,
+        op: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        module: str | None = None,
+    ) -> list[Node]:
+        """The nodes of the whole tape that fit everything asked.
+
+        Args:
+            op: the name of an op, ``"batch_norm"``.
+            kind: ``"op"``, ``"input"``, ``"parameter"``, ``"buffer"`` or ``"output"``.
+            name: of data, a parameter, a buffer or an output.
+            module: the path of the module they stand in.
+        """
+        return query.find(self._tape, op=op, kind=kind, name=name, module=module)
+
+    def __getitem__(self, key: str) -> Node | Scope:
+        """A module by its path, data, a parameter or an output by its name, an op by its id."""
+        return query.item(self._tape, key)
+
+    def subgraph(self, path: str) -> Graph:
+        """What a module recorded, alone: the values that enter are data, those that leave outputs.
+
+        Raises:
+            KeyError: no module has that path.
+        """
+        return self._of(query.subgraph(self._tape, path), f"{path}  ·  of {self.title}")
+
+    def path(self, start: Any, end: Any) -> Graph:
+        """Every op between two values, each a tensor, a name, a module's path (what it puts out),
+        an op's id or a Node.
+
+        Raises:
+            KeyError: one of them is not in the graph.
+            ValueError: no value goes from the first to the second.
+        """
+        first, last = (query.node_of(self._tape, end) for end in (start, end))
+        names = {n.id: n.name for n in self._tape.nodes}
+        title = f"from {names[first]} to {names[last]}  ·  of {self.title}"
+        return self._of(query.path(self._tape, first, last), title)
+
+    def diff(self, other: Graph) -> Graph:
+        """Both graphs in one: what only this one has (removed), what only the other has (added),
+        and what differs (changed), each with a sign; such as train mode against eval mode.
+        """
+        if not isinstance(other, Graph):
+            raise TypeError(f"diff() compares with another graph, got {type(other).__name__}.")
+        both = compare(self._tape, other._tape)
+        one, two = (graph.title for graph in (self, other))
+        if one == two and self.trace.facts.mode != other.trace.facts.mode:
+            one, two = f"{one}, {self.trace.facts.mode}", other.trace.facts.mode
+        return self._of(both, one if one == two else f"{one}  ⇢  {two}", roll=False)
+
+    def _of(self, part: Trace, title: str, roll: bool = True) -> Graph:
+        """A graph of a part of this one, or of more than it, shown in the same way."""
+        return Graph(part, direction=self.direction, theme=self.theme, title=title, roll=roll)
+
     # ---- as text and data --------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return text.tree(self.shown, self.title, self.backward != "only")
+        tree = text.tree(self.shown, self.title, self.backward != "only")
+        return tree.encode(errors="replace").decode()  # half a character can be written nowhere
 
     def __repr__(self) -> str:
         return f"<Graph {self.title!r}: {', '.join(text.headline(self.shown.facts))}>"
 
     def to_dict(self) -> dict[str, Any]:
         """The whole tape, as JSON has it: ``facts``, ``nodes``, ``edges``, ``scopes`` (modules)."""
-        data: dict[str, Any] = json.loads(json.dumps(asdict(self.trace)))
+        trace = replace(self.trace, insides={}, places={})  # these serve expand= and path()
+        data: dict[str, Any] = json.loads(json.dumps(asdict(trace)))
+        del data["insides"], data["places"]
         return {"schema": SCHEMA, "title": self.title, **data}
+
+    def to_mermaid(self) -> str:
+        """A Mermaid flowchart of what is shown; needs no Graphviz."""
+        return mermaid.write(self.shown, self.title, theme=self.theme, direction=self.direction)
 
     def _dot(self, dpi: int | None = None) -> str:
         return self._written(self.shown, theme=self.theme, dpi=dpi)
@@ -206,7 +291,8 @@ class Graph(Picture):
 
     def _at(self, depth: int | None) -> Trace:
         """What is shown at a depth."""
-        shown = shrink(self._tape, depth, self.max_nodes)
+        options: dict[str, Any] = {**self._options, "depth": depth, "max_nodes": self.max_nodes}
+        shown = view(self._tape, **options)
         return back.extend(shown) if self.backward else shown
 
     def _sizes(self) -> Iterator[Picture]:

@@ -57,7 +57,7 @@ def count(trace: Trace, outer: dict[str, str]) -> int:
 def close(trace: Trace, outer: dict[str, str]) -> Trace:
     """The scopes in ``outer`` as one box each."""
     boxes = {
-        s.id: Node(s.id, "module", s.label, scope=s.parent, notes=[s.title])
+        s.id: Node(s.id, "module", s.label, scope=s.parent, notes=[s.title], copies=s.copies)
         for s in trace.scopes
         if outer.get(s.id) == s.id
     }

@@ -14,9 +14,13 @@ SIGN = "⚠"  #: before a finding
 #: What is smaller than this beside something else comes from rounding.
 NOTHING = 1e-6
 
+CHANGES = {"added": "+ ", "removed": "- ", "changed": "≠ "}
+
 
 def headline(facts: Facts) -> list[str]:
     """The facts of the title line, one a piece."""
+    if facts.said:
+        return list(filter(None, facts.said))
     said = [f"{facts.mode} mode" if facts.mode else "", facts.dtype, counted(facts.ops, "op")]
     if facts.backward:
         said[-1] = f"{said[-1].removesuffix('s').removesuffix(' op')} forward + "
@@ -78,7 +82,9 @@ def forwards(trace: Trace) -> list[str]:
             if e.kind == "value"
         )
         if node.ops:
-            line = f"{numbers[node.id]} = {node.name}({arguments}) {shaped(node, trace)}"
+            sign = "✗ " if node.failed else ""
+            name = f"{node.name} × {node.copies}" if node.copies > 1 else node.name
+            line = f"{sign}{numbers[node.id]} = {name}({arguments}) {shaped(node, trace)}"
             said = [*([node.formula] if node.formula else []), *node.notes, *spread(node)]
             line = "   ".join([line, *said])
             if node.kind != "op":
@@ -89,7 +95,8 @@ def forwards(trace: Trace) -> list[str]:
         else:
             line = leaf(node, inside, trace)
         line = "   ".join([line, *marked(node, warmth)])
-        lines.append(INDENT * len(inside) + line)
+        sign = CHANGES.get(node.change, "")
+        lines.append(INDENT * len(inside) + sign + line)
     return lines
 
 
@@ -144,9 +151,16 @@ def chain(node: Node, scopes: dict[str, Scope]) -> list[Scope]:
     return found[::-1]
 
 
+def modules(node: Node, scopes: dict[str, Scope]) -> list[Scope]:
+    """The modules around a node, outermost first."""
+    return [s for s in chain(node, scopes) if s.kind == "module"]
+
+
 def frame(scope: Scope) -> str:
     """The line above what a module call recorded."""
-    return f"{scope.label}: {scope.title}" if scope.name else scope.label
+    said = scope.title if scope.kind == "module" else scope.config
+    name = f"{scope.label} × {scope.copies}" if scope.copies > 1 else scope.label
+    return f"{name}: {said}" if scope.name and said else name
 
 
 def leaf(node: Node, inside: list[Scope], trace: Trace) -> str:
@@ -154,17 +168,21 @@ def leaf(node: Node, inside: list[Scope], trace: Trace) -> str:
     said = [f"{node.kind} {short(node.name, inside)} {node.symbol}".strip(), shaped(node, trace)]
     said += [f"= {node.value}"] if node.value else []
     said += ["frozen"] if node.frozen else []
+    said += [f"× {node.copies}"] if node.copies > 1 else []
+    said += [f"  {node.formula}  "] if node.updates and node.formula else []
     return " ".join(said + node.notes)
 
 
 def short(name: str, inside: list[Scope]) -> str:
     """A parameter's path as seen from inside the modules around it."""
-    path = inside[-1].path if inside else ""
+    path = next((s.path for s in reversed(inside) if s.kind == "module"), "")
     return name.removeprefix(f"{path}.") if path else name
 
 
 def shaped(node: Node, trace: Trace) -> str:
     """The shape; and the dtype, where it is not that of the graph."""
+    if node.failed:
+        return "failed"
     if node.shape is None:
         return "(shape not kept)"
     return f"{node.shape}" + ("" if node.dtype == trace.facts.dtype else f" {node.dtype}")

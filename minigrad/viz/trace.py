@@ -7,21 +7,51 @@ deeper than one of ten.
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from math import isfinite, prod
+from math import prod
 from typing import Any
 from weakref import ref
 
 from minigrad.nn.module import Buffer, Call, Module, Parameter, path_of
-from minigrad.ops import BatchNorm, BatchNormInference, Dropout, MatMul, Op, SetItem
+from minigrad.ops import BatchNorm, BatchNormInference, Dropout, Op
 from minigrad.ops.reduce import Mean, Reduction
 from minigrad.shapes import Shape
 from minigrad.tensor import Tensor
+from minigrad.viz.describe import (
+    arguments,
+    array_of,
+    buffers,
+    config,
+    facts_of,
+    keeps,
+    moving,
+    places,
+    plain,
+    running,
+    stretched,
+    unusual,
+    value_of,
+    values_held,
+)
+
+__all__ = [
+    "Edge",
+    "Facts",
+    "Node",
+    "Reader",
+    "Saved",
+    "Scope",
+    "Trace",
+    "arguments",
+    "config",
+    "places",
+    "read",
+    "reading",
+    "running",
+    "tape",
+]
 
 #: Ops that one mode of a layer records and the other does not: the mode, and what to say about it.
 MODES: dict[type[Op], tuple[str, str]] = {
@@ -30,8 +60,8 @@ MODES: dict[type[Op], tuple[str, str]] = {
     Dropout: ("train", ""),
 }
 
-#: Attributes not worth a line: those that shapes show (None), and those of no effect at this value.
-QUIET: dict[str, Any] = {"shape": None, "size": None, "padding": {0}, "dilation": {1}}
+#: The name of a value that is not its source's, but was computed from it without a gradient.
+DERIVED = "derived"
 
 #: How the formulas write an argument, where its name does not say it.
 SYMBOLS = {"gamma": "γ", "beta": "β", "mean": "μ", "var": "σ²"}
@@ -99,13 +129,23 @@ class Node:
     ring: bool = False  # NaN or infinity begins here
     cost: float | None = None  # what ``heat`` shows of it
     live: float | None = None  # bytes alive when it had run
+    numbers: dict[str, float] = field(default_factory=dict)  # inputs that are Python numbers
+    keeps: list[str] = field(default_factory=list)  # of an opened op: the values it keeps, by name
+    primitives: int = 0  # of a fused op: how many ops it is made of
+    inside: str = ""  # of a fused op: those ops, a key of Trace.insides
+    failed: bool = False  # the op that raised; its notes say the error
+    updates: bool = False  # a buffer that an opened op moves: a box of its own
+    copies: int = 1  # of a rolled box or leaf: how many it stands for
+    change: str = ""  # in a comparison: "added", "removed", "changed"
 
 
 @dataclass(slots=True)
 class Edge:
-    """One use of a value by an op; with ``kind`` "update", an op that changes a buffer.
+    """One use of a value by an op.
 
-    The backward graph adds ``gradient``, ``saved`` (from an op to its vjp) and ``call``.
+    With ``kind`` "update", an op that changes a buffer; "detached", a use without gradient; "loop",
+    a value that the next of rolled copies uses. The backward graph adds ``gradient``, ``saved``
+    (from an op to its vjp) and ``call``.
     """
 
     source: str
@@ -120,11 +160,16 @@ class Edge:
     wanted: bool = False  # whether a gradient flows back along it
     gradient: dict[str, Any] | None = None  # the statistics of that gradient
     lost: bool = False  # NaN or infinity flows here
+    name: str = ""  # what the value is called in an opened op
+    copies: int = 1  # of an edge of a rolled box: how many it stands for
+    change: str = ""  # in a comparison: "added", "removed"
 
 
 @dataclass(slots=True)
 class Scope:
-    """One call of one module: a frame around what it recorded."""
+    """A frame: one call of one module and what it recorded, or (``kind``) an opened "op", a "group"
+    of its primitives, or rolled "steps".
+    """
 
     id: str
     name: str  # of the attribute that holds it; empty for an outermost module
@@ -135,6 +180,9 @@ class Scope:
     parent: str | None = None
     call: int = 1  # which of the calls of this module
     calls: int = 1
+    kind: str = "module"
+    notes: list[str] = field(default_factory=list)  # lines below its title
+    copies: int = 1  # how many copies of it, one after another, were rolled into this one
 
     @property
     def label(self) -> str:
@@ -163,6 +211,7 @@ class Facts:
     hint: str = ""  # what to do to see more
     health: str = ""  # how many findings, where it was checked
     heat: str = ""  # what the stripes show, one of heat.HEATS
+    said: list[str] = field(default_factory=list)  # instead of all that: of an op without data
 
 
 @dataclass(slots=True)
@@ -174,26 +223,53 @@ class Trace:
     scopes: list[Scope]
     root: str | None
     facts: Facts
+    insides: dict[str, Trace] = field(default_factory=dict)  # what fused ops are made of
+    places: dict[Any, Any] = field(default_factory=dict)  # nodes by number on the clock, by tensor
 
 
 def read(
-    outputs: Sequence[Tensor], model: Module | None = None, names: Mapping[str, Any] | None = None
+    outputs: Sequence[Tensor],
+    model: Module | None = None,
+    names: Mapping[str, Any] | None = None,
+    look: Callable[[Op], Trace | None] | None = None,
 ) -> Trace:
-    """Read the tape that leads to ``outputs``; see ``viz.graph`` for the arguments."""
-    return reading(outputs, model, names).finish()
+    """Read the tape that leads to ``outputs``; see ``viz.graph`` for the arguments.
+
+    ``look`` says what a fused op is made of (viz/inside.py).
+    """
+    return reading(outputs, model, names, look).finish()
 
 
 def reading(
-    outputs: Sequence[Tensor], model: Module | None = None, names: Mapping[str, Any] | None = None
+    outputs: Sequence[Tensor],
+    model: Module | None = None,
+    names: Mapping[str, Any] | None = None,
+    look: Callable[[Op], Trace | None] | None = None,
 ) -> Reader:
     """The reader that has read the tape: it knows the tensors, which the data does not."""
-    reader = Reader(model, names or {})
+    reader = Reader(model, names or {}, look)
     ops = tape(outputs)
     reader.held = values_held(ops)
     for op in ops:
         reader.read(op)
     for output in outputs:
         reader.read_output(output)
+    return reader
+
+
+def reading_failed(
+    error: BaseException,
+    model: Module | None = None,
+    names: Mapping[str, Any] | None = None,
+    look: Callable[[Op], Trace | None] | None = None,
+) -> Reader:
+    """The reader of what led to an error that an op or a module raised: what ran, what failed."""
+    reader = Reader(model, names or {}, look)
+    failure = error._failure  # type: ignore[attr-defined]
+    held = [x() if isinstance(x, ref) else x for x in failure.inputs]
+    for op in tape([t for t in held if isinstance(t, Tensor)]):
+        reader.read(op)
+    reader.read_failure(failure, f"{type(error).__name__}: {error}")
     return reader
 
 
@@ -212,8 +288,15 @@ def tape(outputs: Sequence[Tensor]) -> list[Op]:
 class Reader:
     """Turns ops, one after another, into nodes, edges and scopes."""
 
-    def __init__(self, model: Module | None, names: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Module | None,
+        names: Mapping[str, Any],
+        look: Callable[[Op], Trace | None] | None = None,
+    ) -> None:
         self.model = model
+        self.look = look
+        self.insides: dict[Any, tuple[str, Trace] | None] = {}  # by type, settings and shapes
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.scopes: dict[Call, Scope | None] = {}
@@ -272,12 +355,31 @@ class Reader:
                 node.notes.append(f"no {argument}")
             elif isinstance(held, bool | int | float):
                 node.notes.append(f"{argument} = {held:.4g}")
+                node.numbers[argument] = held
             else:
-                self.connect(self.leaf(held, op, i, argument), node, op, i, argument)
+                self.constant(held, node, op, i, argument)
         node.notes += unusual(op)
         self.nodes.append(node)
+        if op.fused and self.look is not None:
+            node.keeps = keeps(op)
+            self.look_inside(op, node)
         if isinstance(op, BatchNorm | Mean):
             self.update_running(op, node)
+
+    def constant(self, held: Any, node: Node, op: Op, i: int, argument: str) -> None:
+        """An input that no op made: a leaf, or the weak reference that the tape holds to one."""
+        self.connect(self.leaf(held, op, i, argument), node, op, i, argument)
+
+    def look_inside(self, op: Op, node: Node) -> None:
+        """What a fused op is made of, found out once for all that are alike."""
+        key = (type(op), str(op.attributes()), str(op.given))
+        if key not in self.insides:
+            found = None if self.look is None else self.look(op)
+            named = f"inside{len(self.insides)}"
+            self.insides[key] = None if found is None else (named, found)
+        known = self.insides[key]
+        if known is not None:
+            node.inside, node.primitives = known[0], known[1].facts.ops
 
     def connect(self, source: Node, target: Node, op: Op, i: int, argument: str) -> None:
         """The use of a value as input ``i``."""
@@ -290,7 +392,7 @@ class Reader:
                 shape=source.shape,
                 dtype=source.dtype,
                 stretched=stretched(op, source.shape),
-                wanted=op.inputs[i] is not None,
+                wanted=i < len(op.inputs) and op.inputs[i] is not None,
             )
         )
 
@@ -306,6 +408,7 @@ class Reader:
         for buffer in changed:
             leaf = self.leaf(buffer, op, 0, "")
             leaf.notes = ["updated in place"]
+            leaf.formula = moving(module, buffer) or leaf.formula
             self.edges.append(
                 Edge(node.id, leaf.id, shape=leaf.shape, dtype=leaf.dtype, kind="update")
             )
@@ -434,6 +537,32 @@ class Reader:
         self.nodes.append(node)
         self.edges.append(Edge(source.id, node.id, shape=source.shape, dtype=source.dtype))
 
+    def read_failure(self, failure: Any, message: str) -> None:
+        """The op that raised, at the end of what ran before it."""
+        scope = self.scope(failure.scope)
+        self.around = None if scope is None else scope.id
+        op = Op()
+        op.scope, op.saved, op.inputs = failure.scope, (), ()
+        node = Node(
+            id="failed",
+            kind="op",
+            name=failure.name,
+            scope=self.around,
+            formula=failure.formula,
+            notes=message.split("\n"),
+            ops=1,
+            failed=True,
+        )
+        for i, held in enumerate(failure.inputs):
+            tensor = held() if isinstance(held, ref) else held
+            if not isinstance(tensor, Tensor):
+                continue
+            made = tensor.grad_fn
+            source = self.leaf(tensor, op, i, f"x{i + 1}") if made is None else self.made[made]
+            edge = Edge(source.id, node.id, i, f"x{i + 1}", tensor.shape, str(tensor.dtype))
+            self.edges.append(edge)
+        self.nodes.append(node)
+
     def finish(self) -> Trace:
         """Everything, with the facts that only the whole shows."""
         uses = Counter(e.source for e in self.edges if e.kind == "value")
@@ -442,13 +571,22 @@ class Reader:
                 e.uses = uses[e.source]
         taken = Counter(n.name for n in self.nodes if n.kind == "input")
         for i, node in enumerate(self.unnamed):
-            if taken[node.name] > 1:
+            if taken[node.name] > 1 and node.name != "mask":
                 node.name = f"data {i + 1}"
         root = self.root()
         for scope, module in self.called:
             scope.calls = self.calls[module]
         scopes = [scope for scope, _ in self.called]
-        return Trace(self.nodes, self.edges, scopes, root, self.facts(root))
+        insides = dict(known for known in self.insides.values() if known is not None)
+        return Trace(self.nodes, self.edges, scopes, root, self.facts(root), insides, self.places())
+
+    def places(self) -> dict[Any, Any]:
+        """Where values are: ops by their number on the clock, leaves by a weak reference."""
+        found: dict[Any, Any] = {op.seq: node.id for op, node in self.made.items()}
+        for tensor, leaf in self.leaves.items():
+            if isinstance(tensor, Tensor):
+                found[id(tensor),] = ref(tensor), leaf.id
+        return found
 
     def root(self) -> str | None:
         """The scope of the model: of ``model``, or of the one outermost call with others in it."""
@@ -465,7 +603,7 @@ class Reader:
         """What the title line says."""
         ops = list(self.made.values())
         learnt = [n.dtype for n in self.nodes if n.kind == "parameter"]
-        dtypes = Counter(learnt or [op.dtype for op in ops])
+        dtypes = Counter(learnt or [n.dtype for n in self.nodes if n.dtype])
         modes = sorted({op.mode for op in ops if op.mode})
         scope = next((s for s, _ in self.called if s.id == root), None)
         if not modes and scope is not None:
@@ -479,170 +617,8 @@ class Reader:
         return Facts(
             model=type(self.model).__name__ if self.model else scope.cls if scope else "",
             mode=" and ".join(modes),
-            dtype=dtypes.most_common(1)[0][0] or "",
+            dtype=next((d for d, _ in dtypes.most_common(1) if d), ""),
             ops=len(ops),
             parameters=parameters,
             unreached=unreached,
         )
-
-
-# ---- what can be said of one op, one tensor, one module --------------------------------------
-
-
-def arguments(op: Op) -> Iterator[str]:
-    """What ``forward`` calls its inputs; ``x1, x2, ...`` where it takes any number."""
-    code = inspect.unwrap(type(op).forward).__code__  # a profile may stand around it
-    if code.co_flags & inspect.CO_VARARGS:
-        return (f"x{i + 1}" for i in range(len(op.inputs)))
-    return iter(code.co_varnames[2 : code.co_argcount])
-
-
-def places(op: Op) -> list[tuple[int, Any]]:
-    """The arrays in ``op.saved``, each with the number of the input it is; the output comes last.
-
-    ``op.saved`` of an op that keeps all its inputs has no positions.
-    """
-    saved = op.saved or ()
-    at = op.positions or range(len(saved))
-    return [(i, a) for i, a in zip(at, saved, strict=False) if hasattr(a, "dtype")]
-
-
-def keeps(op: Op) -> list[str]:
-    """The names of the arrays an op keeps for its gradient, or kept until they were freed."""
-    names = [*arguments(op), "y"]
-    at = op.positions or (range(len(op.inputs)) if op.reads else ())
-    held = op.constants or (None,) * len(op.inputs)
-    numbers = {
-        i
-        for i, (edge, c) in enumerate(zip(op.inputs, held, strict=True))
-        if edge is None and not isinstance(c, ref)
-    }
-    let_go = {i for i, reader in op.droppable if op.inputs[reader] is None}
-    residuals = getattr(op, "residuals", ())
-    return [*(names[i] for i in at if i not in numbers | let_go), *residuals]
-
-
-def buffers(op: Op) -> dict[str, Any]:
-    """The buffers of the module whose call recorded the op."""
-    module = None if op.scope is None else op.scope.module()
-    held = {} if module is None else module._buffers
-    return {name: buffer for name, buffer in held.items() if buffer is not None}
-
-
-def running(op: Op, argument: str) -> Tensor | None:
-    """The buffer that an eval-mode norm normalizes by: the op was handed it detached."""
-    if not isinstance(op, BatchNormInference) or argument not in ("mean", "var"):
-        return None
-    return buffers(op).get(f"running_{argument}")
-
-
-def stretched(op: Op, shape: Shape | None) -> Shape | None:
-    """The shape an input is broadcast to, where that is not its own."""
-    if shape is None or not op.broadcasts or isinstance(op, SetItem):
-        return None
-    whole = tuple(op.shape)
-    if isinstance(op, MatMul):  # only the axes before the matrices broadcast
-        whole = whole[:-2] + shape[-2:]
-    return whole if whole != shape else None
-
-
-def values_held(ops: Sequence[Op]) -> dict[int, Op]:
-    """By the id of every array that some op keeps: the op whose value it is."""
-    found: dict[int, Op] = {}
-    for op in ops:
-        for i, array in places(op):
-            made = op if i == len(op.inputs) else op.inputs[i]
-            if made is not None and made.seq:
-                found[id(array)] = made
-    return found
-
-
-def array_of(tensor: Tensor | None, op: Op, i: int) -> Any:
-    """The array of a constant input: the tensor's, or the one that the op keeps."""
-    return dict(places(op)).get(i) if tensor is None else tensor.array
-
-
-def facts_of(tensor: Tensor | None, op: Op, i: int) -> tuple[Shape | None, str | None]:
-    """Shape and dtype of input ``i``: the tensor's, or, if it is gone, those the op remembers."""
-    if tensor is not None:
-        return tensor.shape, str(tensor.dtype)
-    if op.fused and op.given[i] is not None:
-        shape, dtype = op.given[i]  # type: ignore[misc]
-        return tuple(shape), str(dtype)
-    array = array_of(None, op, i)
-    return (None, None) if array is None else (tuple(array.shape), str(array.dtype))
-
-
-def value_of(tensor: Tensor | None) -> str:
-    """The value of a tensor of one element."""
-    if tensor is None or tensor.numel() != 1:
-        return ""
-    return f"{tensor.item():.4g}"
-
-
-def unusual(op: Op) -> list[str]:
-    """The attributes worth a line: those that are not what they are by default."""
-    given = defaults(type(op).__init__)
-    said = []
-    for name, value in op.attributes().items():
-        shown = plain(value)
-        default = plain(given.get(name))
-        quiet = name in QUIET and QUIET[name] in (None, flat(shown))
-        if not (quiet or shown is None or shown is False or shown == default):
-            said.append(f"{name}={written(shown)}")
-    return said
-
-
-@cache
-def defaults(constructor: Callable[..., None]) -> dict[str, Any]:
-    """The default values of a constructor's arguments."""
-    arguments = inspect.signature(constructor).parameters.values()
-    return {a.name: a.default for a in arguments if a.default is not a.empty}
-
-
-def written(value: Any) -> str:
-    """A plain value as Python writes it, lists as tuples."""
-    if isinstance(value, list):
-        return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
-    return str(value)
-
-
-def flat(value: Any) -> set[Any]:
-    """The numbers in nested lists."""
-    return set().union(*map(flat, value)) if isinstance(value, list) else {value}
-
-
-def plain(value: Any, nested: int = 3) -> Any:
-    """``value`` as JSON has it; arrays by dtype and shape, other objects by their class."""
-    if value is None or isinstance(value, bool | str | int):
-        return value
-    if isinstance(value, float):
-        return value if isfinite(value) else str(value)
-    if isinstance(value, list | tuple) and nested:
-        return [plain(v, nested - 1) for v in value]
-    if isinstance(value, slice):
-        parts = [value.start, value.stop, *([] if value.step is None else [value.step])]
-        return ":".join("" if p is None else str(p) for p in parts)
-    if value is Ellipsis:
-        return "..."
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{value.dtype} {tuple(value.shape)}"
-    if hasattr(value, "kind") and hasattr(value, "itemsize"):
-        return str(value)  # a dtype
-    return type(value).__name__
-
-
-def config(module: Module) -> str:
-    """What stands between the parentheses of a module's class: the sizes that matter most."""
-    has = vars(module)
-    for into, out in (("in_features", "out_features"), ("in_channels", "out_channels")):
-        if into in has and out in has:
-            kernel = f", kernel {has['kernel_size']}" if "kernel_size" in has else ""
-            return f"{has[into]} → {has[out]}{kernel}"
-    given = defaults(type(module).__init__)
-    said = []
-    for setting in re.split(r", (?=\w+=)", str(module.extra_repr())):
-        name, _, value = setting.partition("=")
-        if not (name in given and str(given[name]) == value):
-            said.append(setting)
-    return ", ".join(said)
