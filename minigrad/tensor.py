@@ -547,6 +547,9 @@ def parse_to(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Dtype | 
 #: The module call that is under way, or None; ops remember theirs for pictures (nn/module.py).
 scope: ContextVar[Any] = ContextVar("minigrad_scope", default=None)
 
+#: Called with every op that joins a graph; set by viz.recording().
+noted: Callable[[Op], None] | None = None
+
 
 #: What casts the inputs of an op under autocast (amp.py), or None.
 casting: ContextVar[Any] = ContextVar("minigrad_casting", default=None)
@@ -659,6 +662,8 @@ def grow(
     op.dtype = y.dtype
     op.scope = scope.get()
     op.seq = clock()
+    if noted is not None:
+        noted(op)
     if op.fused:
         op.given = [(a.shape, a.dtype) if a is not None else None for a in arrays]
     if constants is not None:

@@ -882,3 +882,51 @@ def test_3000_ops_are_drawn():
 def test_arguments_that_make_no_sense(options, said):
     with pytest.raises(ValueError, match=said):
         viz.graph(leaf(2) * 2, **options)
+
+
+# ---- the user's lines ------------------------------------------------------------------------
+
+
+def test_the_lines_of_the_program_are_kept_where_asked_for():
+    x = leaf(2)
+    before = x.exp()
+    with viz.recording():
+        y = before.tanh()  # this line
+        with viz.recording():
+            pass
+        z = nn.Linear(2, 2)(y).sum()
+    after = z * 2
+    ops = {op.name: op for op in viz.trace.tape([after])}
+    assert ops["exp"].source == ops["mul"].source == ""
+    assert ops["tanh"].source.endswith("test_ladder.py:" + ops["tanh"].source.rpartition(":")[2])
+    for backward in (False, True):
+        g = viz.graph(after, backward=backward)
+        assert node(g, "tanh", "op").code == "y = before.tanh()  # this line"
+        assert node(g, "linear", "op").code == "z = nn.Linear(2, 2)(y).sum()"
+        assert "# this line" in g.to_dot()
+    assert "# this line" not in viz.graph(after, source=False).to_dot()
+
+
+def test_lines_inside_a_model_are_those_of_its_forward():
+    with viz.recording():
+        output, model, _ = mlp()
+    said = {n.name: n.code for n in viz.graph(output, model).trace.nodes if n.kind == "op"}
+    assert said["batch_norm"] == "return self.fc2(self.drop(self.act(self.bn1(self.fc1(x)))))"
+    assert said["cross_entropy"] == "return F.cross_entropy(model(X), TARGET), model, {}"
+
+
+@needs_dot
+def test_a_picture_that_follows_its_readers_screen(tmp_path):
+    output, model, _ = mlp()
+    output.backward()
+    g = viz.graph(output, model, backward=True, values=True, theme="auto")
+    svg = g.render(tmp_path / "net.svg").read_text(encoding="utf-8")
+    head, body = svg.split("</style>")
+    rules = dict(re.findall(r'\[(?:fill|stroke)="([^"]+)"\]\{(?:fill|stroke):([^}]+)\}', head))
+    used = set(re.findall(r'(?:fill|stroke)="(#?\w+)"', body)) - {"none", "transparent"}
+    assert used <= rules.keys()  # every colour has its counterpart
+    dark = THEMES["dark"]
+    assert rules["#fffffe"] == dark.page and rules["white"] == dark.fill["op"]
+    assert rules[THEMES["light"].line["gradient"].lower()] == dark.line["gradient"]
+    assert "<style>" in g.to_svg() and g.to_dot()
+    assert g.render(tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")

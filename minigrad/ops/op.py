@@ -83,6 +83,7 @@ class Op:
     #: None, or one an input: a weak reference, or a number, where no gradient is wanted.
     constants: tuple[Any, ...] | None = None
     hooks: list[Any] | None = None  #: functions on the gradient of the output
+    source: str = ""  #: the user's file:line that recorded it; see viz.recording
     viewed: bool = False  #: whether a view of the output was recorded
     retains: bool = False  #: whether the last hook keeps the gradient (Tensor.retain_grad)
 

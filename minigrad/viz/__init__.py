@@ -25,6 +25,7 @@ from minigrad.viz.notebook import set_jupyter
 from minigrad.viz.opened import Selector
 from minigrad.viz.picture import Graph
 from minigrad.viz.render import GraphvizError
+from minigrad.viz.sources import recording
 from minigrad.viz.stepper import Stepper, step
 from minigrad.viz.style import THEMES
 from minigrad.viz.trace import Scope
@@ -39,6 +40,7 @@ __all__ = [
     "formula",
     "graph",
     "plots",
+    "recording",
     "set_jupyter",
     "step",
     "tensorboard",
@@ -68,6 +70,7 @@ def graph(
     values: bool = False,
     grads: bool | str = "auto",
     saved: bool = False,
+    source: bool = True,
     health: bool = False,
     heat: str | None = None,
     profile: Any = None,
@@ -117,11 +120,14 @@ def graph(
             of these, or a function of the frame (a ``trace.Scope``).
         roll: show three or more equal modules in a row, and the steps of a recurrent layer, once,
             with the number of copies.
+        source: with the user's file and line of every op that was recorded ``with recording():``,
+            in tooltips and data.
         depth: 1 shows the modules inside the model as one box each, 2 those inside them, and so on.
         max_nodes: with more ops than this, modules are closed and a long tape is shortened.
         direction: ``"TB"``, from top to bottom, or, for the forward graph, ``"LR"``, from left to
             right.
-        theme: ``"light"`` or ``"dark"``.
+        theme: ``"light"``, ``"dark"``, or ``"auto"``: an SVG that is light or dark as the screen of
+            whoever looks at it (what is no SVG is light).
         title: the headline; the model's class by default.
 
     Raises:
@@ -141,7 +147,7 @@ def graph(
     _one_of("backward", backward, BACKWARD)
     _one_of("grads", grads, (True, False, "auto"))
     _one_of("direction", direction, DIRECTIONS)
-    _one_of("theme", theme, THEMES)
+    _one_of("theme", theme, (*THEMES, "auto"))
     if backward and direction != "TB":
         raise ValueError(
             f"gradients are drawn from top to bottom: leave direction={direction!r} out."
@@ -154,6 +160,9 @@ def graph(
         raise ValueError('profile= goes with heat="time" or heat="memory".')
     reader, outputs = _read(output, model, names)
     data = reader.finish()
+    if not source:
+        for node in data.nodes:
+            node.source = node.code = ""
     if outputs:
         annotate(data, reader, outputs, backward=backward, values=values, grads=grads, saved=saved)
         if health:

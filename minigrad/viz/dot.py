@@ -811,6 +811,12 @@ def tooltip(node: Node) -> str:
     lines = [f"{node.name}: {node.formula}" if node.formula else node.name]
     lines += [f"backward: {node.vjp}"] if node.vjp else []
     lines += [f"{name} = {value}" for name, value in node.attributes.items()]
+    for what, said in (("value", node.statistics), ("gradient", node.gradient)):
+        if said is not None:
+            names = ("mean", "std", "min", "max", "norm")
+            lines.append(f"{what}: " + ", ".join(f"{name} {said[name]:.4g}" for name in names))
+            lines += [f"{what} = {said['values']}"] if "values" in said else []
+    lines += [line for line in (node.source, node.code) if line]
     text = "&#10;".join(clean(line, 200).replace("&", "&amp;") for line in lines)
     return graphviz.escape(text)  # type: ignore[no-any-return]
 

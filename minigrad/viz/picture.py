@@ -23,6 +23,7 @@ from minigrad.viz.diff import compare
 from minigrad.viz.opened import Selector
 from minigrad.viz.render import GraphvizError, draw
 from minigrad.viz.shrink import depths_of
+from minigrad.viz.style import AUTO, Theme, follow
 from minigrad.viz.trace import Node, Scope, Trace
 from minigrad.viz.view import view
 
@@ -263,10 +264,15 @@ class Graph(Picture):
         return mermaid.write(self.shown, self.title, theme=self.theme, direction=self.direction)
 
     def _dot(self, dpi: int | None = None) -> str:
-        return self._written(self.shown, theme=self.theme, dpi=dpi)
+        return self._written(self.shown, theme=self._paint(), dpi=dpi)
 
     def _draw(self, form: str, dpi: int | None = None) -> bytes:
-        return self._draw_shown(self.shown, form, theme=self.theme, dpi=dpi)
+        drawn = self._draw_shown(self.shown, form, theme=self._paint(), dpi=dpi)
+        return follow(drawn.decode()).encode() if (self.theme, form) == ("auto", "svg") else drawn
+
+    def _paint(self) -> str | Theme:
+        """The colours to write down."""
+        return AUTO if self.theme == "auto" else self.theme
 
     def _draw_shown(self, shown: Trace, form: str, **style: Any) -> bytes:
         """The picture of ``shown``.

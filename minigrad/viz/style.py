@@ -8,7 +8,7 @@ what it stands on (WCAG 2, level AA); the tests compute it for all of ``inks``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SANS = "Inter,Helvetica,Arial,sans-serif"
 MONO = "DejaVu Sans Mono,Menlo,Consolas,monospace"
@@ -97,3 +97,25 @@ THEMES = {
         },
     ),
 }
+
+
+def follow(svg: str) -> str:
+    """Graphviz' SVG of a light picture that turns dark with the screen of whoever looks at it."""
+    light, dark = AUTO, THEMES["dark"]
+    parts = ("page", "text", "muted", "alert", "mark")
+    pairs = {getattr(light, name): getattr(dark, name) for name in parts}
+    for part in ("fill", "line"):
+        shades = getattr(dark, part)
+        pairs |= {colour: shades[kind] for kind, colour in getattr(light, part).items()}
+    rules = []
+    for day, night in pairs.items():
+        names = (day.lower(), *(["white"] if day == "#FFFFFF" else []))  # Graphviz writes both
+        rules += [f'[{part}="{n}"]{{{part}:{night}}}' for part in ("fill", "stroke") for n in names]
+    style = f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+    start = svg.index(">", svg.index("<svg")) + 1
+    return svg[:start] + style + svg[start:]
+
+
+#: What "auto" is drawn in: light, each colour with one counterpart in the dark (page and ops have
+#: the same white).
+AUTO = replace(THEMES["light"], page="#FFFFFE")

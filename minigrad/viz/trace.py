@@ -35,6 +35,7 @@ from minigrad.viz.describe import (
     value_of,
     values_held,
 )
+from minigrad.viz.sources import told
 
 __all__ = [
     "Edge",
@@ -323,6 +324,7 @@ class Reader:
         scope = self.scope(op.scope)
         self.around = None if scope is None else scope.id
         mode, note = MODES.get(type(op), (None, ""))
+        source, code = told(op)
         node = Node(
             id=f"op{len(self.made)}",
             kind="op",
@@ -339,6 +341,8 @@ class Reader:
             reduces=isinstance(op, Reduction),
             view=op.view,
             ops=1,
+            source=source,
+            code=code,
             saved=[Saved(name, SAVED.get(name, name)) for name in keeps(op)],
         )
         self.made[op] = node
