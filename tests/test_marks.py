@@ -11,11 +11,13 @@ from minigrad import nn, viz
 from minigrad.nn import functional as F
 from minigrad.viz import render
 from minigrad.viz.style import THEMES
+from minigrad.viz.tables import duration
 from tests.fingerprint import fingerprint
 
 needs_dot = pytest.mark.skipif(
     shutil.which("dot") is None, reason="the dot program of Graphviz is not on the PATH"
 )
+BACKWARD = {"TB": (True, "only"), "LR": ()}
 G = mg.Generator().manual_seed(0)
 X, Y = mg.randn(64, 10, generator=G), mg.randint(0, 4, (64,), generator=G)
 
@@ -140,6 +142,20 @@ def test_time():
     assert box.cost == pytest.approx(sum(costs[:3]))
 
 
+def test_time_on_the_ladder():
+    """Each box has its own: the op its forward, the vjp its backward."""
+    model = net()
+    loss, prof = profiled(model)
+    g = viz.graph(loss, model, backward=True, heat="time", profile=prof)
+    text, rows = g.to_dot(), prof.by_op()
+    for op, node in zip(viz.trace.tape([loss]), nodes(g).values(), strict=True):
+        for kind, box in (("forward", node.id), ("backward", f"{node.id}_vjp")):
+            (line,) = re.findall(rf"^\s*{box} \[.*$", text, re.M)
+            assert f">{duration(rows[op.seq][kind])} ·" in line.replace("\u00a0", " ")
+    assert "stripe: time, up to" in text
+    assert sum(map(float, re.findall(r"· (\d+)%", text))) == pytest.approx(100, abs=7)
+
+
 def test_memory_from_the_tape():
     model = net()
     loss = loss_of(model)
@@ -213,6 +229,7 @@ def test_graphviz_draws_them(theme, direction, recwarn):
         {"heat": "time", "profile": prof},
         {"heat": "memory", "health": True},
         {"heat": "grad_norm"},
+        *({"backward": b, "health": True, "heat": "memory"} for b in BACKWARD[direction]),
     ):
         for output in (loss, bad) if "profile" not in options else (loss,):
             g = viz.graph(output, model, theme=theme, direction=direction, **options)

@@ -90,7 +90,8 @@ def extend(trace: Trace) -> Trace:
                 )
             )
     facts = replace(trace.facts, backward=sum(n.ops for n in ops))
-    return replace(trace, nodes=trace.nodes + nodes, edges=trace.edges + edges, facts=facts)
+    nodes = [*map(forward_of, trace.nodes), *nodes]
+    return replace(trace, nodes=nodes, edges=trace.edges + edges, facts=facts)
 
 
 def vjp_of(node: Node, edges: list[Edge]) -> Node:
@@ -109,7 +110,19 @@ def vjp_of(node: Node, edges: list[Edge]) -> Node:
         reduces=False,
         view=False,
         fused=False,
+        findings=[],
+        ring=False,
+        cost=node.cost_back if node.cost_back else None,
+        cost_back=0.0,
+        live=None,
     )
+
+
+def forward_of(node: Node) -> Node:
+    """An op where its gradient is another box: what that cost is not its own."""
+    if node.cost is None or not node.cost_back:
+        return node
+    return replace(node, cost=node.cost - node.cost_back, cost_back=0.0)
 
 
 def wanted(vjp: str, edges: list[Edge]) -> str:

@@ -15,7 +15,9 @@ PEAK = "◀ peak"
 
 def of(trace: Trace) -> Heat | None:
     """The heat of a graph, where it has one."""
-    return Heat(trace.facts.heat, [n for n in trace.nodes if n.ops]) if trace.facts.heat else None
+    if not trace.facts.heat:
+        return None
+    return Heat(trace.facts.heat, [n for n in trace.nodes if n.ops])
 
 
 class Heat:
@@ -23,6 +25,7 @@ class Heat:
 
     def __init__(self, kind: str, nodes: Sequence[Node]) -> None:
         self.kind = kind
+        self.both = "" if any(n.of for n in nodes) else ", forward and backward"
         costs = [n.cost for n in nodes if n.cost is not None]
         self.total, self.most = sum(costs), max(costs, default=0.0)
         some = [c for c in costs if 0 < c < float("inf")]
@@ -67,7 +70,7 @@ class Heat:
 
 #: What the head says of the stripes.
 TITLES: dict[str, Callable[[Heat], str]] = {
-    "time": lambda h: f"stripe: time, forward and backward, up to {duration(h.most)}",
+    "time": lambda h: f"stripe: time{h.both}, up to {duration(h.most)}",
     "memory": lambda h: f"stripe: kept for backward, up to {memory(h.most)}; bar: live after it",
     KEPT: lambda h: f"stripe: kept for backward, up to {memory(h.most)}; bar: kept so far",
     "grad_norm": lambda h: (

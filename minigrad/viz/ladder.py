@@ -251,7 +251,7 @@ class Ladder(Writer):
                 said = [f"d{e.argument}: {axes}" for axes in added(e)]
                 rows += [self.font(line, 9, self.theme.muted) for line in said]
         rows += self.warned(node.gradient)
-        return f"<{self.column(rows)}>"
+        return f"<{self.warmed(node, rows)}>"
 
     # ---- arrows ------------------------------------------------------------------------------
 

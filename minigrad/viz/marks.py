@@ -83,6 +83,7 @@ def mark_heat(trace: Trace, outputs: Sequence[Tensor], kind: str, profile: Any =
         for node, op in ops:
             row = rows.get(op.seq)
             node.cost = None if row is None else row["forward"] + row["backward"]
+            node.cost_back = 0.0 if row is None else row["backward"]
         return
     numbers = values.read(outputs)
     if kind == "grad_norm":

@@ -108,6 +108,7 @@ def merge(trace: Trace, into: dict[str, Node], inside: dict[str, Node]) -> Trace
             if n.cost is not None:  # of norms the last, at the box's own value
                 add = trace.facts.heat != "grad_norm"
                 box.cost = n.cost + (box.cost or 0.0 if add else 0.0)
+            box.cost_back += n.cost_back
             box.live = box.live if n.live is None else n.live
         else:
             nodes[n.id] = replace(n, scope=inside[n.id].scope) if n.id in inside else n

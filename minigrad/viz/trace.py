@@ -129,6 +129,7 @@ class Node:
     findings: list[str] = field(default_factory=list)  # what is wrong with it (health.py)
     ring: bool = False  # NaN or infinity begins here
     cost: float | None = None  # what ``heat`` shows of it
+    cost_back: float = 0.0  # of that, what its gradient cost
     live: float | None = None  # bytes alive when it had run
     numbers: dict[str, float] = field(default_factory=dict)  # inputs that are Python numbers
     keeps: list[str] = field(default_factory=list)  # of an opened op: the values it keeps, by name
