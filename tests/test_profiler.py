@@ -356,6 +356,14 @@ def test_durations(value, said):
     assert duration(value) == said
 
 
+def test_the_names_are_pytorchs():
+    theirs = pytest.importorskip("torch").profiler
+    assert theirs.profile and theirs.record_function
+    for name in ("key_averages", "export_chrome_trace"):
+        assert hasattr(theirs.profile, name)
+        assert hasattr(profile, name)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [(0, "0 B"), (999, "999 B"), (4100, "4.10 kB"), (1_048_576, "1.05 MB"), (999_999, "1.00 MB")],

@@ -264,21 +264,18 @@ class Tape(Reading):
         reader = Reader(model, {})
         for op in tape(outputs):
             reader.read(op)
-        calls = {s.path or s.cls: module for s, module in reader.called}
-        modules = calls
+        modules = {s.path or s.cls: module for s, module in reader.called}
         if model is not None:
             modules = {path or type(model).__name__: m for path, m in model.named_modules()}
         leaves = {t: n for t, n in reader.leaves.items() if isinstance(t, Tensor)}
         names = {t: n.name for t, n in leaves.items() if n.kind == "parameter"}
         if model is not None:
-            names = {p: name for name, p in model.named_parameters()} | {
-                t: name for t, name in names.items() if t not in set(model.parameters())
-            }
+            own = {p: name for name, p in model.named_parameters()}
+            names = own | {t: name for t, name in names.items() if t not in own}
         super().__init__(modules, names, optimizer)
         self.leaves = {t: n.name for t, n in leaves.items()}
         self.numbers = values.read(outputs)
         self.roots = [t.grad_fn for t in outputs if t.grad_fn is not None]
-        self.spread: list[Op] = []  # from an output back to where NaN or infinity began
         self.ops = self.numbers.ops
         self.unreached = [
             (p, name) for p, name in names.items() if p not in leaves and p.requires_grad
@@ -422,7 +419,6 @@ class Tape(Reading):
         op = next((op for op in ends if not finite(self.numbers.value(op))), None)
         began: Op | None = None  # the first op with NaN, going back
         while op is not None:
-            self.spread.append(op)
             given = self.given(op)
             nan = lost(self.numbers.value(op)) == "NaN"
             bad = [
