@@ -172,6 +172,16 @@ def test_many_parameters_and_what_kernels_do_not_take(cuda, reference):
         np.testing.assert_allclose(f, o, rtol=1e-5, atol=1e-7)
 
 
+@few
+@given(shape=sizes, dtype=dtypes, batch=st.sampled_from(["float32", "float64"]))
+def test_running_statistics(cuda, reference, shape, dtype, batch):
+    value, x = normal(*shape, dtype=dtype), normal(*shape, dtype=batch, seed=1)
+    expected = exact(value.copy())
+    reference.move_average(expected, exact(x), 0.9, 0.1)
+    cuda.move_average(value, x, 0.9, 0.1)
+    assert_near(value, expected)
+
+
 # ---- clipping -----------------------------------------------------------------------------------
 
 

@@ -36,6 +36,21 @@ class Updates(Launching, reference.Updates):
             return {"lr": 0.0, "lr_at": lr}
         return {"lr": lr, "lr_at": None}
 
+    def move_average(self, value: Array, x: Array, keep: float, share: float) -> None:
+        if not (self._flat(value, value) and x.shape == value.shape):
+            super().move_average(value, x, keep, share)
+            return
+        self.launch(
+            "optim.move_average",
+            elements(value.size),
+            value.dtype.char,
+            value=value,
+            x=self.plain(x, value.dtype),
+            n=value.size,
+            keep=keep,
+            share=share,
+        )
+
     def sgd_update(
         self,
         param: Array,

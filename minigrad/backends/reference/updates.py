@@ -38,6 +38,11 @@ class Updates(Backend):
             parts = [None if x is None else x[start:stop] for x in flat]
             rule(*parts, a[: stop - start], b[: stop - start])
 
+    def move_average(self, value: Array, x: Array, keep: float, share: float) -> None:
+        """v <- keep v + share x: a running statistic towards a batch's."""
+        value *= keep
+        value += share * x
+
     def decayed(self, g: Array, p: Array, weight_decay: float, out: Array) -> Array:
         """g + weight_decay p: the gradient with that of the L2 penalty weight_decay/2 |p|^2."""
         if not weight_decay:

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.averages import ExponentialAverage
-from minigrad.backends import device_of
+from minigrad.backends import backend_of, device_of
 from minigrad.backends.capture import effect
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DtypeError, ShapeError
@@ -207,7 +207,9 @@ def follow(
     share = momentum() if callable(momentum) else momentum
     estimate = running.array
     with device_of(estimate):
-        ExponentialAverage(share=share).move(estimate, batch, correction)
+        average = ExponentialAverage(share=share)
+        xp = backend_of(estimate)
+        xp.move_average(estimate, batch, average.keep, average.share * correction)
     changed(estimate)
 
 

@@ -154,3 +154,12 @@ extern "C" __global__ void scale_to_norm(
     if (share >= A(1)) return;  // NaN: all of it becomes NaN
     for (u32 i = first_element(); i < n; i += all_threads()) g[i] = T(A(g[i]) * share);
 }
+
+// ---- running statistics: v = keep v + share x --------------------------------------------------
+
+extern "C" __global__ void move_average(
+    A* __restrict__ value,    // [n]
+    const A* __restrict__ x,  // [n]
+    u32 n, A keep, A share) {
+    for (u32 i = first_element(); i < n; i += all_threads()) value[i] = keep * value[i] + share * x[i];
+}
