@@ -261,7 +261,8 @@ class Graph(Picture):
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart of what is shown; needs no Graphviz."""
-        return mermaid.write(self.shown, self.title, theme=self.theme, direction=self.direction)
+        theme = "light" if self.theme == "auto" else self.theme
+        return mermaid.write(self.shown, self.title, theme=theme, direction=self.direction)
 
     def _dot(self, dpi: int | None = None) -> str:
         return self._written(self.shown, theme=self._paint(), dpi=dpi)
