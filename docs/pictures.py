@@ -93,9 +93,31 @@ def norms(path: str | Path, theme: str = "light") -> None:
         chart.figure.savefig(path, **options)
 
 
+def ladder(path: str | Path) -> None:
+    """Draw a training step of a small network as a ladder, forward and backward."""
+
+    class MLP(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.bn1 = nn.Linear(4, 8), nn.BatchNorm1d(8)
+            self.act, self.fc2 = nn.ReLU(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc2(self.act(self.bn1(self.fc1(x))))  # type: ignore[no-any-return]
+
+    minigrad.manual_seed(0)
+    model, x, target = MLP(), minigrad.randn(16, 4), minigrad.tensor([0, 1, 2, 0] * 4)
+    loss = nn.functional.cross_entropy(model(x), target)
+    loss.backward()
+    names = {"x": x, "target": target}
+    graph = minigrad.viz.graph(loss, model, names=names, backward=True, values=True, theme="auto")
+    graph.render(path)
+
+
 if __name__ == "__main__":
     with contextlib.chdir(DOCS / "images"):
         for chapter in CHAPTERS:
             print(f"{chapter.name}: {run(chapter)} blocks")
         norms("norms.svg")
         norms("norms-dark.svg", "dark")
+        ladder("ladder.svg")

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-import minigrad
 from minigrad.ops import Op
 
 #: The module, not the function of that name.
 TENSOR = import_module("minigrad.tensor")
-PACKAGE = os.path.dirname(os.path.abspath(minigrad.__file__)) + os.sep
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 @contextmanager

@@ -13,6 +13,7 @@ SIGN = "⚠"  #: before a finding
 
 #: What is smaller than this beside something else comes from rounding.
 NOTHING = 1e-6
+LOST = 1e-5  #: the same for sums in which almost everything cancels, as float32 gives them
 
 CHANGES = {"added": "+ ", "removed": "- ", "changed": "≠ "}
 
@@ -218,7 +219,7 @@ def norm(gradient: dict[str, Any] | None, shape: Any, beside: float = 0.0) -> li
     if shape == ():
         return [f"= {number(gradient['values'])}"]
     size = gradient["norm"]
-    return [f"|g| {'≈ 0' if 0 < size < NOTHING * beside else figure(size)}"]
+    return [f"|g| {'≈ 0' if 0 < size < LOST * beside else figure(size)}"]
 
 
 def zeros(node: Node, before: Node | None) -> list[str]:
