@@ -525,3 +525,17 @@ def test_a_large_graph_is_made_small_without_recursion():
     assert graph.trace.facts.ops == 10_002 and len(ops_of(graph)) == 6
     assert "× 2500" in graph.to_dot()
     assert len(ops_of(viz.graph(loss, model, roll=False))) <= 400
+
+
+@needs_dot
+def test_the_ladder_of_what_is_opened_and_rolled():
+    graph = mlp(expand="batch_norm", backward=True)
+    assert not [e for e in graph.shown.edges if e.kind == "detached"]  # beside their op instead
+    assert {e.source for e in graph.shown.edges if e.kind == "update"} == {"op1_0", "op1_3"}
+    made = {n.name for n in graph.shown.nodes if n.kind == "vjp"}
+    assert {"mean′", "sub′", "mul′", "sqrt′", "div′"} <= made
+    drawn(graph)
+    model = Residual(4, 4, 4, 4)
+    rolled = viz.graph(model(mg.zeros(2, 4)), model, backward=True)
+    assert "× 4" in rolled.to_dot()
+    drawn(rolled)

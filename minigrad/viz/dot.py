@@ -272,7 +272,7 @@ class Writer:
         """The boxes of an opened op that stand at one height: the buffers it moves; a view of a
         parameter, and what uses it.
         """
-        if scope.id not in self.opened:
+        if scope.id not in self.opened or self.trace.facts.backward:
             return []
         here = [n for n in self.trace.nodes if n.scope == scope.id]
         moved = [n.id for n in here if n.updates]

@@ -13,13 +13,17 @@ from minigrad.viz.trace import Edge, Node, Saved, Scope, Trace
 Selector = str | Iterable[str] | Callable[[Node], bool]
 
 
-def expand(trace: Trace, which: Selector) -> Trace:
-    """The graph with the fused ops that ``which`` chooses opened; see ``viz.graph``."""
+def expand(trace: Trace, which: Selector, *, beside: bool = False) -> Trace:
+    """The graph with the fused ops that ``which`` chooses opened; see ``viz.graph``.
+
+    With ``beside``, running statistics stand at the left of the op that makes the statistics,
+    instead of in a frame of their own.
+    """
     choose = chooser(trace, which, "expand")
     chosen = {n.id for n in trace.nodes if n.inside in trace.insides and choose(n)}
     if not chosen:
         return trace
-    opener = Opener(trace)
+    opener = Opener(trace, beside)
     for node in trace.nodes:
         if node.id in chosen:
             opener.open(node)
@@ -31,8 +35,8 @@ def expand(trace: Trace, which: Selector) -> Trace:
 class Opener:
     """Replaces ops by frames."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
+    def __init__(self, trace: Trace, beside: bool) -> None:
+        self.trace, self.beside = trace, beside
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.frames: list[Scope] = []
@@ -148,6 +152,10 @@ class Opener:
     def run(self, op: Node, frame: Scope, values: dict[str, str], groups: int) -> None:
         """The running statistics, which an op moves without any gradient."""
         if not self.updates[op.id]:
+            return
+        if self.beside:
+            for e, name in zip(self.updates[op.id], ("μ", "v"), strict=False):
+                self.edges.append(replace(e, source=values.get(name, self.results[op.id])))
             return
         group = self.group(op, frame, "running statistics", groups)
         group.config = "no gradient, updated in place"

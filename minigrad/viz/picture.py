@@ -299,7 +299,7 @@ class Graph(Picture):
     def _at(self, depth: int | None) -> Trace:
         """What is shown at a depth."""
         options: dict[str, Any] = {**self._options, "depth": depth, "max_nodes": self.max_nodes}
-        shown = view(self._tape, **options)
+        shown = view(self._tape, ladder=bool(self.backward), **options)
         return back.extend(shown) if self.backward else shown
 
     def _sizes(self) -> Iterator[Picture]:

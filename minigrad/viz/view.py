@@ -20,10 +20,11 @@ def view(
     rolled: bool = True,
     depth: int | None = None,
     max_nodes: int = 400,
+    ladder: bool = False,
 ) -> Trace:
     """The graph as it is shown; see ``viz.graph``. ``facts.shown`` says what was done to fit."""
     if open_ops:
-        trace = expand(trace, open_ops)
+        trace = expand(trace, open_ops, beside=ladder)
     if close_modules:
         trace = collapse(trace, close_modules)
     if rolled:
