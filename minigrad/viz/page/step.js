@@ -156,7 +156,7 @@ function shown(item) {
     const index = array.shape === "()" ? "" : array.rows.length > 1 || array.shape.split(",").filter((s) => /\d/.test(s)).length > 1 ? `[…${r}, ${c}]` : `[${c}]`;
     said.replaceChildren(make("b", {}, `perturb ${done ? item.name : item.name.slice(1)}${index.replace("…", array.corner?.startsWith("[0") ? array.corner.slice(1).replace(/:.*/, "") : "")}: `),
       `finite difference ${digits(difference)}, vjp ${digits(vjp)}`, make("br"),
-      make("small", {}, kink ? "The slopes of its two sides differ: a kink, where the rule takes one of them." : Math.max(Math.abs(difference), Math.abs(vjp)) < 1e-7 ? "Both are zero but for rounding." : `${state.opened ? "Σ dy · y" : "The loss"} with ±${h}, computed anew in float64.`));
+      make("small", {}, kink ? "The slopes of its two sides differ: a kink, where the rule takes one of them." : Math.max(Math.abs(difference), Math.abs(vjp)) < 1e-7 ? "Both are zero but for rounding." : `${state.opened ? "Σ dy · y" : "The loss"} with ±${h}${item.part ? " in this use alone" : ""}, computed anew in float64.`));
     said.hidden = false;
   };
   all.append(heat(array, checks, ask));
