@@ -89,6 +89,8 @@ class CupyBackend(Reference):
 
     def pinned(self, x: Any) -> Any:
         """A copy of a NumPy array in page-locked memory, from which copies go on by themselves."""
+        if not x.size:
+            return x.copy()
         y = cuda.import_cupyx().empty_pinned(x.shape, x.dtype)
         y[...] = x
         return y
@@ -180,7 +182,7 @@ class CupyBackend(Reference):
         return self._special
 
     def erf(self, x: Array) -> Array:
-        return self.special.erf(x)
+        return self.special.erf(x).astype(x.dtype, copy=False)  # float64 of float16
 
     def erfc(self, x: Array) -> Array:
-        return self.special.erfc(x)
+        return self.special.erfc(x).astype(x.dtype, copy=False)

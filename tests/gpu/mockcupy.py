@@ -1074,7 +1074,8 @@ def _build() -> tuple[_Module, _Module]:
 def _erf(name: str) -> Any:
     def function(x: Any) -> ndarray:
         host = _operand(x)
-        return _made(lambda: getattr(host_backend, name)(host), x)
+        wide = np.float64 if x.dtype == np.float16 else x.dtype  # CuPy's types: e->d, f->f, d->d
+        return _made(lambda: getattr(host_backend, name)(host.astype(wide)), x)
 
     return function
 
