@@ -45,10 +45,47 @@ def oracle():
 
 @pytest.fixture(scope="session")
 def cuda():
-    """The overrides, launched in the emulator on NumPy arrays."""
+    """The overrides on NumPy arrays: launched in the emulator, or with ``--cuda`` on a GPU."""
+    if device.REAL:
+        with device.cuda() as backend:
+            return OnGpu(backend)
     if emulator.COMPILER is None:
         pytest.skip("needs g++, which compiles the kernels for the CPU")
     return emulated()
+
+
+class OnGpu:
+    """A backend's methods for NumPy arrays: they travel, and what was changed in place, back."""
+
+    def __init__(self, backend):
+        self.backend = backend
+
+    def __getattr__(self, name):
+        method = getattr(self.backend, name)
+
+        def call(*args, **kwargs):
+            sent = []
+            found = method(*self.there(args, sent), **self.there(kwargs, sent))
+            for host, array in sent:
+                host[...] = array.get()
+            return self.back(found)
+
+        return call if callable(method) else method
+
+    def there(self, x, sent):
+        """NumPy arrays on the GPU; each is noted."""
+        if isinstance(x, np.ndarray):
+            sent.append((x, self.backend.from_host(x, "cuda")))
+            return sent[-1][1]
+        if isinstance(x, dict):
+            return {k: self.there(v, sent) for k, v in x.items()}
+        return type(x)(self.there(v, sent) for v in x) if isinstance(x, list | tuple) else x
+
+    def back(self, x):
+        """Arrays of the GPU as NumPy arrays."""
+        if isinstance(x, self.backend.array_type):
+            return x.get()
+        return type(x)(map(self.back, x)) if isinstance(x, list | tuple) else x
 
 
 def emulated():
