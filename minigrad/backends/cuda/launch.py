@@ -287,7 +287,7 @@ class Launcher:
             file, _, kernel = name.partition(".")
             function = self.module(file, dtype, device).get_function(kernel)
             self.functions[name, dtype, device] = function
-        function(grid.blocks, grid.threads, values)
+        function(grid.blocks, grid.threads, tuple(values))
 
     def module(self, file: str, dtype: str, device: int) -> Any:
         """The compiled file for a dtype on a device."""
