@@ -24,6 +24,9 @@ Edge = Any  # an Op, or a leaf Tensor (whose ``seq`` is 0)
 #: Whether operations are recorded. A context variable: each thread and each task has its own.
 recording: ContextVar[bool] = ContextVar("minigrad_recording", default=True)
 
+#: The module call that is under way, or None; ops remember theirs for pictures (nn/module.py).
+scope: ContextVar[Any] = ContextVar("minigrad_scope", default=None)
+
 
 class set_recording:  # noqa: N801 - named as autograd.set_grad_enabled, its public form
     """``with set_recording(flag):`` operations are recorded, or not."""

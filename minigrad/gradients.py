@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigrad import engine
 from minigrad.backends import backend_of, backends, capture, device_of, quiet, same_device
-from minigrad.engine import set_recording
+from minigrad.engine import scope, set_recording
 from minigrad.errors import GraphError, ShapeError
 from minigrad.methods import Methods
 from minigrad.namespace import tensors as namespace
@@ -191,9 +191,37 @@ def own(array: Any) -> bool:
 gradients_of = grad  # under a name that rules, whose argument is called grad, leave free
 
 
+class OfGradient:
+    """Where ops stand that the rule of another op records: a scope, as nn.module.Call is one.
+
+    ``rule`` is the number, the name and the vjp of that op.
+    """
+
+    __slots__ = ("parent", "rule")
+
+    def __init__(self, op: Op) -> None:
+        self.parent, self.rule = op.scope, (op.seq, op.name, op.vjp)
+
+    def module(self) -> None:
+        """No module is called."""
+
+
 def differentiable(op: Op, grad: Tensor) -> Sequence[Any]:
-    """The gradients of the op's inputs as part of a graph: its own rule, run on Tensors; for a
-    fused op, whose kernels take arrays only, the gradients of its composed form."""
+    """The gradients of the op's inputs as part of a graph (``gradients_as_graph``), which notes
+    whose gradients they are: those of the outermost op, where its composed form is swept."""
+    around = scope.get()
+    if around is not None and around.rule is not None:
+        return gradients_as_graph(op, grad)
+    token = scope.set(OfGradient(op))
+    try:
+        return gradients_as_graph(op, grad)
+    finally:
+        scope.reset(token)
+
+
+def gradients_as_graph(op: Op, grad: Tensor) -> Sequence[Any]:
+    """The gradients of the op's inputs by its own rule, run on Tensors; for a fused op, whose
+    kernels take arrays only, the gradients of its composed form."""
     if not op.fused or op.plain_rule:
         return op.backward(namespace, grad, *kept(op, grad))  # type: ignore[no-any-return]
     inputs: list[Any] = [None] * len(op.inputs)

@@ -12,7 +12,7 @@ from weakref import ref
 from minigrad import devices, engine
 from minigrad.backends import backend_of, backends, capture, device_of, for_device, quiet
 from minigrad.dtypes import Dtype, as_dtype, category, get_default_dtype, promote
-from minigrad.engine import clock, recording, set_recording
+from minigrad.engine import clock, recording, scope, set_recording
 from minigrad.errors import DtypeError, GraphError, ShapeError
 from minigrad.formatting import format_tensor
 from minigrad.gradients import backward
@@ -543,9 +543,6 @@ def parse_to(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Dtype | 
             dtype = arg
     return place, None if dtype is None else as_dtype(dtype)
 
-
-#: The module call that is under way, or None; ops remember theirs for pictures (nn/module.py).
-scope: ContextVar[Any] = ContextVar("minigrad_scope", default=None)
 
 #: Called with every op that joins a graph; set by viz.recording().
 noted: Callable[[Op], None] | None = None

@@ -14,11 +14,11 @@ from minigrad.backends import backend_of, capture
 from minigrad.backends.capture import effect
 from minigrad.creation import empty_like
 from minigrad.dtypes import as_dtype
-from minigrad.engine import set_recording
+from minigrad.engine import scope, set_recording
 from minigrad.errors import CheckpointError
 from minigrad.interchange import from_torch, is_torch
 from minigrad.nn.hooks import BackwardWatch, ModuleHandle
-from minigrad.tensor import Tensor, note_failure, parse_to, scope, wrap
+from minigrad.tensor import Tensor, note_failure, parse_to, wrap
 
 
 class Parameter(Tensor):
@@ -84,6 +84,7 @@ class Call:
     """
 
     __slots__ = ("module", "parent")
+    rule: Any = None  #: see gradients.OfGradient
 
     def __init__(self, parent: Call | None, module: Any) -> None:
         self.parent, self.module = parent, module
@@ -733,6 +734,8 @@ class LoadResult(NamedTuple):
 def path_of(call: Call | None) -> str:
     """The path of a module call from the outermost module, such as ``features.1``."""
     names: list[str] = []
+    while call is not None and call.rule is not None:
+        call = call.parent
     while call is not None and call.parent is not None:
         parent, module = call.parent.module(), call.module()
         names.append(

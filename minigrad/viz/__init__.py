@@ -57,7 +57,7 @@ else:
         raise AttributeError(f"module 'minigrad.viz' has no attribute {name!r}")
 
 
-BACKWARD = (False, True, "only")
+BACKWARD = (False, True, "only", 2)
 DIRECTIONS = ("TB", "LR")
 
 
@@ -98,7 +98,9 @@ def graph(
         names: names of tensors of your own, such as ``locals()``; what is no tensor is ignored.
         backward: False draws the forward graph. True draws the ladder: the forward rail, the
             backward rail with the formula of every gradient, what is saved between them, and the
-            gradients of the leaves. ``"only"`` draws the backward rail alone.
+            gradients of the leaves. ``"only"`` draws the backward rail alone. 2 draws the
+            ladder of a graph that contains gradients (``create_graph=True``): the ops that one
+            gradient recorded are one box, as ``linear′``, and theirs is ``linear″``.
         values: with mean and standard deviation of every value, norms of gradients, zeros, NaN and
             infinities, and the elements of small tensors in the data. What ``backward()`` freed is
             computed anew, which takes about as long as the step did (``values.py``).

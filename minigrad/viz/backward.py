@@ -100,7 +100,7 @@ def vjp_of(node: Node, edges: list[Edge]) -> Node:
         node,
         id=f"{node.id}_vjp",
         kind="vjp",
-        name=node.name + PRIME,
+        name=(node.name + PRIME).replace(PRIME * 2, "″"),
         formula=wanted(node.vjp, edges),
         vjp="",
         notes=[],

@@ -357,7 +357,7 @@ class Writer:
             "shape": "box",
             "style": "rounded,filled",
             "fillcolor": self.theme.fill["op" if kind == "hidden" else kind],
-            "color": self.theme.line["op" if node.ops else kind],
+            "color": self.theme.line["op" if node.ops and kind != "gradient" else kind],
             "penwidth": "1.3",
             "label": self.op_label(node) if node.ops else self.leaf_label(node),
             "tooltip": tooltip(node),
@@ -795,6 +795,8 @@ class Writer:
 
 def look(node: Node) -> str:
     """The row of the style table for a node."""
+    if node.rule is not None and node.kind == "module":
+        return "gradient"
     return "frozen" if node.frozen else node.kind
 
 

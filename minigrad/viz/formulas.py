@@ -18,13 +18,13 @@ import numpy as np
 from minigrad import ops
 from minigrad.backends import backend_of, outline
 from minigrad.creation import zeros
-from minigrad.engine import set_recording
+from minigrad.engine import scope, set_recording
 from minigrad.namespace import tensors
 from minigrad.nn.module import Buffer, Module, Parameter
 from minigrad.ops import Op
 from minigrad.ops.activation import KINDS
 from minigrad.ops.reduce import Reduction
-from minigrad.tensor import Tensor, apply, grow, scope, wrap
+from minigrad.tensor import Tensor, apply, grow, wrap
 from minigrad.unchanged import unchanged
 from minigrad.viz import inside, trace
 from minigrad.viz.describe import config

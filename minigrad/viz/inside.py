@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from minigrad.backends import Outline, capture, outline
-from minigrad.engine import set_recording
+from minigrad.engine import scope, set_recording
 from minigrad.namespace import tensors
 from minigrad.ops import Op
-from minigrad.tensor import Tensor, scope, wrap
+from minigrad.tensor import Tensor, wrap
 from minigrad.viz.describe import arguments, array_of, keeps
 from minigrad.viz.trace import DERIVED, Node, Reader, Trace, tape
 

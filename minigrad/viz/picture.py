@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.viz import backward as back
-from minigrad.viz import dot, html, ladder, mermaid, notebook, query, text
+from minigrad.viz import dot, html, ladder, mermaid, notebook, query, second, text
 from minigrad.viz.diff import compare
 from minigrad.viz.opened import Selector
 from minigrad.viz.render import GraphvizError, draw
@@ -150,6 +150,15 @@ class Picture:
         }
 
 
+#: What ``backward`` draws.
+TITLES = {
+    False: "forward",
+    True: "forward + backward",
+    "only": "backward",
+    2: "forward, gradient + backward",
+}
+
+
 class Graph(Picture):
     """A graph, read off the tape once: it holds no tensor and does not change any more.
 
@@ -174,11 +183,13 @@ class Graph(Picture):
     ) -> None:
         self.depth, self.max_nodes, self.backward = depth, max_nodes, backward
         self._options = {"open_ops": expand, "close_modules": collapse, "rolled": roll}
+        if backward == 2 and backward is not True:
+            trace = second.gather(trace)
         self._tape = trace
         self.trace = back.extend(trace) if backward else trace  #: the whole tape
         self.shown = self._at(depth)  #: what pictures and text show of it
         self.direction, self.theme = direction, theme
-        what = {False: "forward", True: "forward + backward", "only": "backward"}[backward]
+        what = TITLES[backward]
         model = trace.facts.model
         self.title = title if title is not None else f"{model}  ·  {what}" if model else what
 

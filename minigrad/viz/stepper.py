@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends import backend_of, quiet
-from minigrad.engine import set_recording
+from minigrad.engine import scope, set_recording
 from minigrad.errors import GraphError
 from minigrad.namespace import tensors as namespace
 from minigrad.nn.module import Module
 from minigrad.ops import Op
-from minigrad.tensor import Tensor, scope
+from minigrad.tensor import Tensor
 from minigrad.viz import dot, html, text, trace, values
 from minigrad.viz.differences import Index, Replay
 from minigrad.viz.picture import DRAWN, PAGE, SCHEMA, Picture

@@ -121,6 +121,7 @@ class Node:
     ops: int = 0
     parameters: int = 0  # how many numbers are learnt in it
     saved: list[Saved] = field(default_factory=list)  # for its gradient
+    rule: tuple[Any, ...] | None = None  # whose gradient recorded it; see gradients.OfGradient
     of: str | None = None  # in the backward graph: the node whose gradient it is
     statistics: dict[str, Any] | None = None  # of the value, and values of a small one
     gradient: dict[str, Any] | None = None  # the same of the gradient that arrives here
@@ -322,7 +323,8 @@ class Reader:
 
     def read(self, op: Op) -> None:
         """One op with the leaves it is the first to use."""
-        scope = self.scope(op.scope)
+        rule = None if op.scope is None else op.scope.rule
+        scope = self.scope(op.scope) if rule is None else None  # gradients stand outside of frames
         self.around = None if scope is None else scope.id
         mode, note = MODES.get(type(op), (None, ""))
         source, code = told(op)
@@ -342,6 +344,7 @@ class Reader:
             reduces=isinstance(op, Reduction),
             view=op.view,
             ops=1,
+            rule=rule,
             source=source,
             code=code,
             saved=[Saved(name, SAVED.get(name, name)) for name in keeps(op)],
