@@ -55,7 +55,7 @@ def deep(blocks):
             return self.act(self.fc(x)) + x
 
     model = nn.Sequential(*[Block() for _ in range(blocks)])
-    return viz.graph(model(mg.randn(2, 4)).sum(), model)
+    return viz.graph(model(mg.randn(2, 4)).sum(), model, roll=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The gradient of a gradient: what ``create_graph=True`` recorded, gathered by whose gradient it is.
+"""The gradient of a gradient: what ``create_graph=True`` recorded, gathered by whose it is.
 
 The rule of an op, run on Tensors, records several ops: those of its gradient. In a picture of a
 gradient penalty they become one box, named as in the ladder: ``linear′``.
