@@ -260,6 +260,8 @@ def module(scope: Scope | None) -> str:
     """The module a node stands in: its path, and what it is."""
     if scope is None:
         return ""
+    if not scope.cls:  # an opened op, or a step in it
+        return " · ".join(filter(None, (scope.path, scope.config)))
     return f"{scope.path}: {scope.title}" if scope.path else scope.title
 
 

@@ -307,9 +307,11 @@ class Graph(Picture):
             shown, self.title, direction=self.direction, alone=self.backward == "only", **style
         )
 
-    def _at(self, depth: int | None) -> Trace:
-        """What is shown at a depth."""
+    def _at(self, depth: int | None, opened: Selector | None = None) -> Trace:
+        """What is shown at a depth, and with these ops opened; by default those asked for."""
         options: dict[str, Any] = {**self._options, "depth": depth, "max_nodes": self.max_nodes}
+        if opened is not None:
+            options["open_ops"] = opened
         shown = view(self._tape, ladder=bool(self.backward), **options)
         return back.extend(shown) if self.backward else shown
 
@@ -359,9 +361,20 @@ class Graph(Picture):
         """The positions of a page's switches, first what this graph shows, then the coarse ones."""
         deepest = max(depths_of(self._tape).values(), default=0)
         asked = deepest + 1 if self.depth is None else min(self.depth, deepest + 1)
-        for depth in [asked, *(d for d in range(1, deepest + 2) if d != asked)]:
-            name = "all" if depth > deepest else str(depth)
-            yield html.State(name, "", self._at(depth))
+        own = self._options["open_ops"]
+        named = own if own in ("", "all") else "as asked" if own else ""
+        openings = {named: own, "": (), **({"all": "all"} if self._tape.insides else {})}
+        for opened, which in openings.items():
+            yield self._state(asked, deepest, opened, which)
+            for depth in range(1, deepest + 2 if opened != "all" else 1):
+                if depth != asked:
+                    yield self._state(depth, deepest, opened, which)
+
+    def _state(self, depth: int, deepest: int, opened: str, which: Selector) -> html.State:
+        """One position of the switches."""
+        if depth > deepest:
+            return html.State("all", opened, self._at(None, which))
+        return html.State(str(depth), opened, self._at(depth, which))
 
     def _inline(self, shown: Trace) -> str:
         """A picture of ``shown`` for a page."""

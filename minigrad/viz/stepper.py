@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import floor, isfinite, log10
 from typing import Any
 
@@ -25,12 +25,12 @@ from minigrad.namespace import tensors as namespace
 from minigrad.nn.module import Module
 from minigrad.ops import Op
 from minigrad.tensor import Tensor
-from minigrad.viz import dot, html, text, trace, values
+from minigrad.viz import dot, html, letters, text, trace, values
 from minigrad.viz.differences import Index, Replay
 from minigrad.viz.picture import DRAWN, PAGE, SCHEMA, Picture
 from minigrad.viz.render import draw
 from minigrad.viz.style import THEMES
-from minigrad.viz.trace import Edge, Node, Trace
+from minigrad.viz.trace import Edge, Node, Scope, Trace
 
 Array = Any
 
@@ -52,6 +52,7 @@ class Walk:
     shown: Trace
     opened: str = ""  # what the page's address calls it
     steps: list[dict[str, Any]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # of the values of an opened op
 
 
 def step(
@@ -475,19 +476,29 @@ class Walker:
         kept = {key: value for key, value in more.items() if value}
         return {"name": name, "array": self.arrays.add(array), **kept}
 
+    def called(self, op: Op, e: Edge) -> str:
+        """What an input of an op is called: by its name, or as the op's formula has it."""
+        return self.walk_.names.get(e.source) or letter(op, e.argument)
+
+    def put(self, op: Op, node: Node) -> dict[str, str]:
+        """What the arguments of an op, and its value, are called."""
+        put = {e.argument: self.called(op, e) for e in self.into.get(node.id, ())}
+        return {**put, "y": self.walk_.names.get(node.id, "y")}
+
     def forward(self, op: Op, node: Node) -> None:
         """The value of an op."""
         given = self.found.inputs(op)
         coming = [
-            self.item(letter(op, e.argument), given[e.index], of=e.source)
+            self.item(self.called(op, e), given[e.index], of=e.source)
             for e in self.into.get(node.id, ())
         ]
+        put = self.put(op, node)
         kept = (
-            [letter(op, name) for name in self.found.saved(op)]
+            [put.get(name, name) for name in self.found.saved(op)]
             if any(x is not None for x in op.inputs)
             else []
         )
-        value = self.item("y", self.found.value(op), keeps=kept)
+        value = self.item(put["y"], self.found.value(op), keeps=kept)
         self.add("forward", node.id, ("values that come in", coming), ("value", [value]))
 
     def start(self) -> None:
@@ -502,8 +513,9 @@ class Walker:
         flows = self.found.leaving(op)
         uses = self.total.get(node.id, 0)
         note = f"sum of {uses}: it was used {uses} times" if uses > 1 else ""
-        arriving = self.item("dy", grad, note=note)
-        saved = [self.item(letter(op, n), a) for n, a in self.found.saved(op).items()]
+        put = self.put(op, node)
+        arriving = self.item(f"d{put['y']}", grad, note=note)
+        saved = [self.item(put.get(n, n), a) for n, a in self.found.saved(op).items()]
         leaving = []
         for e in self.into.get(node.id, ()):
             edge, flow = op.inputs[e.index], flows[e.index]
@@ -511,7 +523,7 @@ class Walker:
                 continue
             self.passed[e.source] += 1
             n, of = self.passed[e.source], self.total[e.source]
-            part, name = f"{n} of {of}" if of > 1 else "", f"d{letter(op, e.argument)}"
+            part, name = f"{n} of {of}" if of > 1 else "", f"d{self.called(op, e)}"
             checks = self.checks(flow, op, e.index)
             leaving.append(self.item(name, flow, of=e.source, part=part, checks=checks))
             if n == of > 1:
@@ -658,11 +670,38 @@ def opened(
     names = {trace.SYMBOLS.get(name, name): t for name, t in given if isinstance(t, Tensor)}
     inner = trace.read([y], None, {**names, "y": y})
     inner.facts.model = f"{node.name}, opened"
-    walk = Walk(node.id, inner)
+    walk = Walk(node.id, inner, names=spelt(inner, node))
     seeds = [kept._wrap(grad.copy())]
     Walker(walk, values.read([y], seeds), grad, arrays, budget).walk()
     made.clear()  # which it held until here
     return walk
+
+
+def spelt(inner: Trace, op: Node) -> dict[str, str]:
+    """The names of the values of an opened op, by node; its formulas are written with them, and the
+    steps of a normalization framed."""
+    names, into = letters.named(inner), letters.inputs_of(inner)
+    steps = letters.steps(inner, op.name, names)
+    last = next(e.source for e in inner.edges if e.target == "output0")
+    names[last] = "y"
+    uses = Counter(e.source for e in inner.edges)
+    shared = {source for source, n in uses.items() if n > 1}
+    frames = {
+        step: Scope(f"step{i}", step, step, "", "", "")
+        for i, step in enumerate(dict.fromkeys(steps.values()))
+    }
+    eps = op.attributes.get("eps")
+    for node in inner.nodes:
+        if node.ops:
+            edges, own = into[node.id], names[node.id]
+            known = replace(node, attributes={**node.attributes, "eps": eps})
+            node.formula = letters.forward(known, edges, names, own)
+            node.vjp = letters.backward(known, edges, names, own, shared, set())
+            node.scope = frames[steps[node.id]].id if node.id in steps else None
+            if eps in node.numbers.values():
+                node.notes = [f"ε = {eps:.4g}"]
+    inner.scopes += frames.values()
+    return names
 
 
 def address(op: str, whole: Trace) -> str:
