@@ -931,3 +931,14 @@ def test_a_picture_that_follows_its_readers_screen(tmp_path):
     assert rules[THEMES["light"].line["gradient"].lower()] == dark.line["gradient"]
     assert "<style>" in g.to_svg() and g.to_dot()
     assert g.render(tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_gradient_flows_into_the_statistics_of_an_opened_eval_mode_norm():
+    output, model, _ = mlp_eval()
+    shown = viz.graph(output, model, backward=True, expand="bn1").shown
+    kinds = {n.id: n.kind for n in shown.nodes}
+    flows = [e for e in shown.edges if e.kind == "gradient"]
+    buffers = [n.id for n in shown.nodes if n.kind == "buffer"]
+    assert buffers and flows
+    assert not any(e.wanted for e in shown.edges if kinds[e.source] == "buffer")
+    assert not any(e.target.startswith(tuple(buffers)) for e in flows)

@@ -106,12 +106,12 @@ class Opener:
                     if known is None:
                         continue
                     source = self.results.get(known.source, known.source)
-                    shape = known.shape
+                    shape, wanted = known.shape, known.wanted
                 else:
                     source, shape = inner(op, e.source), e.shape
-                self.edges.append(
-                    replace(e, source=source, target=new.id, shape=shape, name=names[e.source])
-                )
+                    wanted = e.source not in constant
+                named = replace(e, name=names[e.source], shape=shape, wanted=wanted)
+                self.edges.append(replace(named, source=source, target=new.id))
         self.results[op.id] = inner(op, last)
         self.frames += [frame, *groups.values()]
         self.run(op, frame, values, len(groups))

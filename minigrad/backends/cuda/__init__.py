@@ -1,6 +1,6 @@
 """CUDA: whether a GPU can be used, and if not, why.
 
-``import cupy`` stands here and nowhere else, and nothing imports it before a GPU is asked for.
+CuPy is imported here and nowhere else, and nothing imports it before a GPU is asked for.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from minigrad.errors import DeviceError
@@ -38,17 +39,13 @@ class Status:
 
 def import_cupy() -> Any:
     """CuPy: the one place that imports it."""
-    import cupy
-
-    return cupy
+    return import_module("cupy")
 
 
 def import_cupyx() -> Any:
     """What belongs to CuPy beside NumPy's functions: pinned memory, special functions."""
-    import cupyx
-    import cupyx.scipy.special
-
-    return cupyx
+    import_module("cupyx.scipy.special")
+    return import_module("cupyx")
 
 
 def probe() -> Status:
