@@ -10,7 +10,9 @@ is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -160,31 +162,47 @@ def graph(
         raise ValueError(f"max_nodes= must be at least 3, got {max_nodes}.")
     if profile is not None and heat is None:
         raise ValueError('profile= goes with heat="time" or heat="memory".')
-    reader, outputs = _read(output, model, names)
-    data = reader.finish()
-    if not source:
-        for node in data.nodes:
-            node.source = node.code = ""
-    if outputs:
-        annotate(data, reader, outputs, backward=backward, values=values, grads=grads, saved=saved)
-        if health:
-            marks.mark_health(data, outputs, reader.model)
-        if heat is not None:
-            marks.mark_heat(data, outputs, heat, profile)
-    else:  # the forward failed: nothing flows back
-        data.facts.shown, backward = "it stopped here", False
-    return Graph(
-        data,
-        backward=backward,
-        direction=direction,
-        theme=theme,
-        title=title,
-        expand=expand,
-        collapse=collapse,
-        roll=roll,
-        depth=depth,
-        max_nodes=max_nodes,
-    )
+    with _uncollected():
+        reader, outputs = _read(output, model, names)
+        data = reader.finish()
+        if not source:
+            for node in data.nodes:
+                node.source = node.code = ""
+        if outputs:
+            annotate(
+                data, reader, outputs, backward=backward, values=values, grads=grads, saved=saved
+            )
+            if health:
+                marks.mark_health(data, outputs, reader.model)
+            if heat is not None:
+                marks.mark_heat(data, outputs, heat, profile)
+        else:  # the forward failed: nothing flows back
+            data.facts.shown, backward = "it stopped here", False
+        return Graph(
+            data,
+            backward=backward,
+            direction=direction,
+            theme=theme,
+            title=title,
+            expand=expand,
+            collapse=collapse,
+            roll=roll,
+            depth=depth,
+            max_nodes=max_nodes,
+        )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector, which would look through all nodes again and again while they are
+    made: of 32,000 ops, 12.6 s with it and 8.6 without."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -299,15 +300,18 @@ class Roller:
             for e in self.into[op]
             if e.source not in run and self.nodes[e.source].view
         }
-        waiting = sorted(entered, key=self.place, reverse=True)
-        while waiting:
-            view = waiting.pop(0)
-            users = {e.target for e in self.out[view]}
-            if view in cluster or not self.nodes[view].view or not users <= run | cluster:
+        seen = set(entered)
+        waiting = [(-self.place(view), view) for view in entered]
+        heapify(waiting)
+        while waiting:  # always the last on the tape: all that may use it has been looked at
+            view = heappop(waiting)[1]
+            used = (e.target for e in self.out[view])
+            if not self.nodes[view].view or not all(u in run or u in cluster for u in used):
                 continue
             cluster.add(view)
-            above = {e.source for e in self.into[view]}
-            waiting = sorted({*waiting, *above}, key=self.place, reverse=True)
+            for above in {e.source for e in self.into[view]} - seen:
+                seen.add(above)
+                heappush(waiting, (-self.place(above), above))
         if len(cluster) < FEWEST:
             return {}
         inside = [n for n in self.trace.nodes if n.id in cluster]

@@ -24,6 +24,7 @@ from minigrad.viz.describe import (
     array_of,
     buffers,
     config,
+    dtype_name,
     facts_of,
     keeps,
     moving,
@@ -334,7 +335,7 @@ class Reader:
             name=op.name,
             scope=self.around,
             shape=tuple(op.shape),
-            dtype=str(op.dtype),
+            dtype=dtype_name(op.dtype),
             notes=[note] if note else [],
             formula=op.formula,
             vjp=op.vjp,
@@ -567,7 +568,7 @@ class Reader:
                 continue
             made = tensor.grad_fn
             source = self.leaf(tensor, op, i, f"x{i + 1}") if made is None else self.made[made]
-            edge = Edge(source.id, node.id, i, f"x{i + 1}", tensor.shape, str(tensor.dtype))
+            edge = Edge(source.id, node.id, i, f"x{i + 1}", tensor.shape, dtype_name(tensor.dtype))
             self.edges.append(edge)
         self.nodes.append(node)
 
