@@ -26,9 +26,15 @@ def dtype_name(dtype: Any) -> str:
     return str(dtype)
 
 
+@cache
+def code_of(forward: Any) -> Any:
+    """The code of a ``forward``; a profile may stand around it."""
+    return inspect.unwrap(forward).__code__
+
+
 def arguments(op: Op) -> Iterator[str]:
     """What ``forward`` calls its inputs; ``x1, x2, ...`` where it takes any number."""
-    code = inspect.unwrap(type(op).forward).__code__  # a profile may stand around it
+    code = code_of(type(op).forward)
     if code.co_flags & inspect.CO_VARARGS:
         return (f"x{i + 1}" for i in range(len(op.inputs)))
     return iter(code.co_varnames[2 : code.co_argcount])

@@ -381,7 +381,7 @@ class Reader:
 
     def look_inside(self, op: Op, node: Node) -> None:
         """What a fused op is made of, found out once for all that are alike."""
-        key = (type(op), str(op.attributes()), str(op.given))
+        key = (type(op), str(op.attributes()), tuple(op.given))
         if key not in self.insides:
             found = None if self.look is None else self.look(op)
             named = f"inside{len(self.insides)}"
