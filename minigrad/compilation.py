@@ -115,9 +115,6 @@ class Compiled:
         given = (args, kwargs) if kwargs else args
         modes = recording.get(), numpy.numba, get_default_dtype(), casting.get()
         key = _key(given, tensors), modes
-        if not all(isinstance(t.array, numpy.array_type) for t in tensors):
-            self._give_up(capture.ON_GPU)
-            return self.function(*args, **kwargs)
         why = None
         for replay in self._known.get(key, ()):
             why = replay.broken()
@@ -129,6 +126,9 @@ class Compiled:
                         self._give_up(f"a captured call differs: {differs}")
                     return returned
                 return replay.run(tensors)
+        if not all(isinstance(t.array, numpy.array_type) for t in tensors):
+            self._give_up(capture.ON_GPU)
+            return self.function(*args, **kwargs)
         replay = Replay(self.function, key)
         returned = replay.capture(args, kwargs, tensors)
         self._tries += 1

@@ -145,6 +145,8 @@ class Program:
         if found is None:
             self.leaves.append((weakref.ref(tensor), array))
             found = self._constant(array)
+            if self.made(tensor):  # of given values, as by zeros(): it may be changed
+                found = tensor.array = self.call(anew, (found,), {})
         return found
 
     def _constant(self, array: Array) -> Captured:
@@ -345,6 +347,11 @@ def _getitem(x: Array, index: Any) -> Any:
     return x[index]
 
 
+def anew(x: Array) -> Array:
+    """A copy of an array that is the same in every run of a program."""
+    return x.copy()
+
+
 def _as_array(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, whose NumPy number is an array without axes."""
 
@@ -352,6 +359,7 @@ def _as_array(function: Callable[..., Any]) -> Callable[..., Any]:
         return np.asarray(function(*args, **kwargs))
 
     array.__name__ = getattr(function, "__name__", "function")
+    array.__wrapped__ = function  # type: ignore[attr-defined]
     return array
 
 

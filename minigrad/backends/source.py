@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
+from inspect import unwrap
 from typing import Any
 
-from minigrad.backends.capture import Call, Program, Ref
+import numpy as np
+
+from minigrad.backends.capture import Call, Program, Ref, anew
 from minigrad.backends.fusion import fused
 
 
@@ -22,7 +26,7 @@ def source(
         fuse: make a chain of elementwise calls one.
     """
     results = list(results)
-    calls = _needed(program.calls, results)
+    calls = _made_once(program, _needed(program.calls, results))
     if fuse:
         calls = fused(program, calls, results)
     scope = _Scope(program)
@@ -55,6 +59,31 @@ def _needed(calls: list[Call], results: list[Ref]) -> list[Call]:
             used.update(call.reads)
             kept.append(call)
     return kept[::-1]
+
+
+def _made_once(program: Program, calls: list[Call]) -> list[Call]:
+    """``calls``, with what is the same in every run, and only read by operations, as a constant."""
+    readers: dict[Ref, list[Call]] = defaultdict(list)
+    for call in calls:
+        for ref in call.reads:
+            readers[ref].append(call)
+    kept = []
+    for call in calls:
+        made = call.results
+        if call.function in (anew, np.ones_like) and all(map(_is_pure_ufunc, readers[made])):
+            constant = call.args[0]
+            if call.function is np.ones_like:  # of which only the shape counts
+                program.constants.append(np.ones(made.shape, made.dtype))
+                constant = Ref("c", len(program.constants) - 1, program.constants[-1])
+            for reader in readers[made]:
+                reader.args = tuple(constant if a is made else a for a in reader.args)
+        else:
+            kept.append(call)
+    return kept
+
+
+def _is_pure_ufunc(call: Call) -> bool:
+    return isinstance(unwrap(call.function), np.ufunc) and not call.kwargs
 
 
 def _last_uses(calls: list[Call], results: list[Ref]) -> dict[Ref, int]:

@@ -65,6 +65,48 @@ def to_winners(
                         out[c] += dy[c] if number[c] == this else nothing
 
 
+# The usual windows are 2 x 2 and side by side. For (64, 32, 28, 28) they take 0.22 ms and their
+# gradient 0.28 with loops of their own, on one thread; 1.7 and 0.81 with those above.
+
+
+@kernel
+def largest_of_four(x: Array, y: Array, winner: Array) -> None:
+    """``largest_of_windows`` of 2 x 2 with stride 2."""
+    images, high, wide, channels = y.shape
+    for n in range(images):
+        for i in range(high):
+            for j in range(wide):
+                largest, number = y[n, i, j], winner[n, i, j]
+                above, below = x[n, 2 * i], x[n, 2 * i + 1]
+                a, b, c, d = above[2 * j], above[2 * j + 1], below[2 * j], below[2 * j + 1]
+                for k in range(channels):
+                    best, best_cell = a[k], np.uint8(0)
+                    better = b[k] > best or b[k] != b[k]  # NaN counts as largest
+                    best, best_cell = (b[k], np.uint8(1)) if better else (best, best_cell)
+                    better = c[k] > best or c[k] != c[k]
+                    best, best_cell = (c[k], np.uint8(2)) if better else (best, best_cell)
+                    better = d[k] > best or d[k] != d[k]
+                    best, best_cell = (d[k], np.uint8(3)) if better else (best, best_cell)
+                    largest[k], number[k] = best, best_cell
+
+
+@kernel
+def to_winners_apart(grad: Array, winner: Array, kernel: Pair, stride: Pair, dx: Array) -> None:
+    """``to_winners`` of windows that share no place: nothing is added up."""
+    images, high, wide, channels = grad.shape
+    nothing = grad.dtype.type(0)
+    for n in range(images):
+        for i in range(high):
+            for j in range(wide):
+                dy, number = grad[n, i, j], winner[n, i, j]
+                for a in range(kernel[0]):
+                    for b in range(kernel[1]):
+                        out = dx[n, i * stride[0] + a, j * stride[1] + b]
+                        cell = winner.dtype.type(a * kernel[1] + b)
+                        for k in range(channels):
+                            out[k] = dy[k] if number[k] == cell else nothing
+
+
 class Pooling(numpy.Pooling):
     """Max pooling."""
 
@@ -80,7 +122,10 @@ class Pooling(numpy.Pooling):
         winner = np.empty(y.shape, self._cell_type(kernel))
 
         def job(i: int, j: int) -> None:
-            largest_of_windows(pixels[i:j], kernel, stride, dilation, y[i:j], winner[i:j])
+            if kernel == stride == (2, 2) and dilation == (1, 1):
+                largest_of_four(pixels[i:j], y[i:j], winner[i:j])
+            else:
+                largest_of_windows(pixels[i:j], kernel, stride, dilation, y[i:j], winner[i:j])
 
         shared(job, pixels)
         return channels_first(y), channels_first(winner)
@@ -100,10 +145,15 @@ class Pooling(numpy.Pooling):
                 grad, winner, kernel, stride, padding, dilation, shape
             )
         dy, won = plain(channels_last(grad)), plain(channels_last(winner))
-        dx = np.zeros((shape[0], *shape[2:], shape[1]), grad.dtype)
+        size = grad.shape[2] * stride[0], grad.shape[3] * stride[1]
+        everywhere = kernel == stride and dilation == (1, 1) and size == shape[2:]
+        dx = (np.empty if everywhere else np.zeros)((shape[0], *shape[2:], shape[1]), grad.dtype)
 
         def job(i: int, j: int) -> None:
-            to_winners(dy[i:j], won[i:j], kernel, stride, dilation, dx[i:j])
+            if numpy.apart(kernel, stride, dilation):
+                to_winners_apart(dy[i:j], won[i:j], kernel, stride, dx[i:j])
+            else:
+                to_winners(dy[i:j], won[i:j], kernel, stride, dilation, dx[i:j])
 
         shared(job, dx)
         return channels_first(dx)

@@ -44,6 +44,8 @@ def flat(*arrays: Array) -> list[Any]:
     last = arrays[-1]
     if last.flags.c_contiguous:
         return [a.reshape(-1) for a in arrays]
+    if last.ndim == 4 and last.transpose(0, 2, 3, 1).flags.c_contiguous:  # most often; 3 us less
+        return [a.transpose(0, 2, 3, 1).reshape(-1) for a in arrays]
     order = sorted(range(last.ndim), key=lambda axis: -last.strides[axis])
     return [a.transpose(order).reshape(-1) for a in arrays]
 

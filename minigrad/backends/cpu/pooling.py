@@ -17,6 +17,11 @@ def simple(x: Array, padding: Pads) -> bool:
     return x.ndim == 4 and x.dtype.kind == "f" and padding == ((0, 0), (0, 0))
 
 
+def apart(kernel: Pair, stride: Pair, dilation: Pair) -> bool:
+    """Whether no place is in two windows."""
+    return stride[0] >= kernel[0] and stride[1] >= kernel[1] and dilation == (1, 1)
+
+
 class Pooling(reference.Pooling):
     """Windows without a border, of floating 4-d arrays; the rest as in the reference."""
 
@@ -60,12 +65,12 @@ class Pooling(reference.Pooling):
             )
         dy, won, size = channels_last(grad), channels_last(winner), grad.shape[2:]
         dx = np.zeros((shape[0], *shape[2:], shape[1]), grad.dtype)
-        apart = stride[0] >= kernel[0] and stride[1] >= kernel[1] and dilation == (1, 1)
+        alone = apart(kernel, stride, dilation)
 
         def job(block: slice) -> None:
             part, number = dy[block], won[block]
             for cell, view in enumerate(_cells(dx[block], kernel, stride, dilation, size)):
-                if apart:  # no place is in two windows
+                if alone:
                     select(number == cell, part, 0, out=view)
                 else:
                     view += select(number == cell, part, 0)
