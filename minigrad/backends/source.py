@@ -20,7 +20,8 @@ def source(
     """The text of ``def replay(t0, ...)``, which takes tensors, and the names it needs.
 
     Calls without an effect whose results nobody uses are left out. Values: ``x`` arguments, ``c``
-    arrays from outside (parameters, constants), ``v`` what a call gave, ``k`` other objects.
+    arrays from outside (parameters, constants), ``v`` what a call gave, ``n0_5`` the number 0.5,
+    ``k`` other objects.
 
     Args:
         fuse: make a chain of elementwise calls one.
@@ -103,6 +104,15 @@ def _target(x: Any, wanted: set[Ref]) -> str:
     return x.name if x in wanted else "_"
 
 
+def _one_dtype(call: Call) -> Any:
+    """The dtype of an operation's arrays, which is what numbers beside them are taken in; None for
+    other calls, and for arrays that are not floating."""
+    if not isinstance(call.function, np.ufunc) or call.kwargs.keys() - {"out"}:
+        return None
+    dtypes = {x.dtype for x in call.args if isinstance(x, Ref)}
+    return dtypes.pop() if len(dtypes) == 1 and all(d.kind == "f" for d in dtypes) else None
+
+
 class _Scope:
     """The global names of a program's source."""
 
@@ -118,18 +128,33 @@ class _Scope:
         known = self._known.get(function)
         if known is None:
             own = re.sub(r"\W", "", getattr(function, "__name__", "function")).strip("_")
-            known, number = own, 2
-            while known in self.names or re.fullmatch(r"[xcvkt]\d+|del|_|", known):
-                known, number = f"{own or 'function'}_{number}", number + 1
-            self._known[function] = known
+            self._known[function] = known = self._free(own or "function")
             self.names[known] = function
         return known
 
+    def _free(self, name: str) -> str:
+        """``name``, with a number where that is taken."""
+        free, number = name, 2
+        while free in self.names or re.fullmatch(r"[xcvkt]\d+|del|_", free):
+            free, number = f"{name}_{number}", number + 1
+        return free
+
     def arguments(self, call: Call) -> str:
         """The arguments of a call."""
-        parts = [self.literal(a) for a in call.args]
+        dtype = _one_dtype(call)
+        parts = [self.number(a, dtype) if dtype else self.literal(a) for a in call.args]
         parts += [f"{k}={self.literal(v)}" for k, v in call.kwargs.items()]
         return ", ".join(parts)
+
+    def number(self, x: Any, dtype: Any) -> str:
+        """A number beside an array of ``dtype``, as the array that NumPy makes of it: 1 us less."""
+        if type(x) not in (int, float):
+            return self.literal(x)
+        key = x, dtype, "number"
+        if key not in self._known:
+            self._known[key] = known = self._free("n" + re.sub(r"\W", "_", repr(x)))
+            self.names[known] = np.asarray(x, dtype)
+        return self._known[key]
 
     def literal(self, x: Any) -> str:
         """An expression for a value: as it is written, or a name for it."""

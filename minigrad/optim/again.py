@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import is_
 from typing import Any
 
 from minigrad.backends import numpy
@@ -40,36 +39,24 @@ class Again:
     ) -> None:
         self.states, self.group, self.check, self.update = states, group, check, update
         self.settings, self.form = [*group.values()], [group.get(k) for k in _OF_FORM]
-        self.given = list(group["params"])
         self.params = [param for param, _ in work]
-        self.idle = [p for p in self.given if not any(p is q for q in self.params)]
-        self.arrays = [p.array for p in self.params]
-        self.known = [state for _, state in work]
-        self.kept = [t for state in self.known for t in state.values()]
-        self.kept_arrays = [t.array for t in self.kept]
-        self.looks = [(a.shape, a.dtype) for a in self.arrays]
-        self.numba = numpy.numba
-        self.mark = marker(self.arrays + self.kept_arrays)
+        self.idle = [p for p in group["params"] if not any(p is q for q in self.params)]
+        arrays = [p.array for p in self.params]
+        self.looks = [(a.shape, a.dtype) for a in arrays]
+        kept = [t.array for _, state in work for t in state.values()]
+        self.unchanged = _unchanged(states, group["params"], work)
+        self.mark = marker(arrays + kept)
 
     def gradients(self) -> list[Any] | None:
         """The gradients' arrays; None where something is not as it was."""
-        group, states = self.group, self.states
+        group = self.group
         settings = [*group.values()]
         if settings != self.settings:
             if [group.get(k) for k in _OF_FORM] != self.form:
                 return None
             self.check(group)
             self.settings = settings
-        known = [states.get(p) for p in self.params]
-        if not (
-            self.numba is numpy.numba
-            and _same(group["params"], self.given)
-            and _same([p.array for p in self.params], self.arrays)
-            and _same(known, self.known)
-        ):
-            return None
-        kept = [t for state in self.known for t in state.values()]
-        if not (_same(kept, self.kept) and _same([t.array for t in kept], self.kept_arrays)):
+        if not self.unchanged(group["params"]):
             return None
         for p in self.idle:
             if p._grad is not None:
@@ -109,5 +96,25 @@ def once_more(parts: list[Again]) -> Callable[[], bool]:
     return step
 
 
-def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return len(a) == len(b) and all(map(is_, a, b))
+def _unchanged(
+    states: dict[Tensor, State], params: list[Tensor], work: list[tuple[Any, State]]
+) -> Callable[[list[Tensor]], bool]:
+    """A function that says whether a group has these parameters, and they and what is kept for them
+    the same arrays. Written out as one expression it takes 1.5 us for 4 parameters, in loops 5.
+    """
+    scope: dict[str, Any] = {"numpy": numpy, "state": states.get, "numba": numpy.numba}
+    tests = ["numpy.numba is numba", f"len(params) == {len(params)}"]
+
+    def name(x: Any) -> str:
+        scope[f"x{len(scope)}"] = x
+        return f"x{len(scope) - 1}"
+
+    tests += [f"params[{i}] is {name(p)}" for i, p in enumerate(params)]
+    for param, state in work:
+        p, kept = name(param), name(state)
+        tests += [f"{p}.array is {name(param.array)}", f"state({p}) is {kept}"]
+        tests.append(f"len({kept}) == {len(state)}")
+        for key, tensor in state.items():
+            t = name(tensor)
+            tests += [f"{kept}.get({key!r}) is {t}", f"{t}.array is {name(tensor.array)}"]
+    return eval(f"lambda params: {' and '.join(tests)}", scope)  # type: ignore[no-any-return]
