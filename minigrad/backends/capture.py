@@ -333,11 +333,28 @@ def _method(name: str) -> Any:
     return noted
 
 
+def _reduction(reduce: Any) -> Any:
+    def noted(self: Any, axis: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return run(reduce, (self, axis, *args), kwargs)
+
+    return noted
+
+
 _METHODS = """argmax argmin argpartition argsort astype choose clip compress copy cumprod cumsum
-diagonal dot fill flatten max mean min nonzero partition prod ravel repeat reshape round
-searchsorted sort squeeze std sum swapaxes take trace transpose var"""
+diagonal dot fill flatten mean nonzero partition ravel repeat reshape round searchsorted sort
+squeeze std swapaxes take trace transpose var"""
 for _name in _METHODS.split():
     setattr(Captured, _name, _method(_name))
+
+#: What NumPy's methods call, by way of Python: 2 us.
+REDUCTIONS = {
+    "sum": np.add.reduce,
+    "prod": np.multiply.reduce,
+    "max": np.maximum.reduce,
+    "min": np.minimum.reduce,
+}
+for _name in REDUCTIONS:
+    setattr(Captured, _name, _reduction(REDUCTIONS[_name]))
 
 _NONE: dict[str, Any] = {}
 _IN_PLACE = {np.ndarray.__setitem__, np.ndarray.fill, np.ndarray.sort, np.copyto, np.add.at}

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends.capture import Call, Program, Ref, anew
+from minigrad.backends.capture import REDUCTIONS, Call, Program, Ref, anew
 from minigrad.backends.fusion import fused
+
+#: Functions whose own name says little.
+_NAMES = {reduce: name for name, reduce in REDUCTIONS.items()}
 
 
 def source(
@@ -127,7 +130,8 @@ class _Scope:
         """The name of a function: its own, with a number where that is taken."""
         known = self._known.get(function)
         if known is None:
-            own = re.sub(r"\W", "", getattr(function, "__name__", "function")).strip("_")
+            own = _NAMES.get(unwrap(function), getattr(function, "__name__", "function"))
+            own = re.sub(r"\W", "", own).strip("_")
             self._known[function] = known = self._free(own or "function")
             self.names[known] = function
         return known

@@ -121,8 +121,8 @@ class Adam(Optimizer):
             v_max = state["max_exp_avg_sq"].array if group["amsgrad"] else None
             kept = (state["exp_avg"].array, state["exp_avg_sq"].array, v_max, state["step"].array)
             arrays.append((param, *kept))
-        update = backend_of(work[0][0]).adam_again(arrays)
-        return update and (lambda grads, group: update(grads, **_numbers(group)))
+        again = backend_of(work[0][0]).adam_again(arrays)
+        return again and (lambda group: again(**_numbers(group)))
 
 
 def _numbers(group: Group) -> dict[str, Any]:

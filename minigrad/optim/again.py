@@ -20,13 +20,13 @@ class Again:
     """The update of one group, as long as its parameters and what is kept for them stay where
     they are in memory.
 
-    Adam on a net of 4 small parameters takes 15 us so, of which the update is 6, and 60 otherwise.
+    Adam on a net of 4 small parameters takes 12 us so, of which the update is 8, and 60 otherwise.
 
     Args:
         states: the optimizer's ``state``.
         check: raises where a setting is out of range.
         work: the parameters with a gradient, each with its state.
-        update: does the update, given the gradients' arrays and the group.
+        rule: a function of the group that gives the update, a function of the gradients' arrays.
     """
 
     def __init__(
@@ -35,9 +35,10 @@ class Again:
         group: Group,
         check: Callable[[Group], None],
         work: list[tuple[Any, State]],
-        update: Callable[[Sequence[Any], Group], None],
+        rule: Callable[[Group], Callable[[Sequence[Any]], None]],
     ) -> None:
-        self.states, self.group, self.check, self.update = states, group, check, update
+        self.states, self.group, self.check, self.rule = states, group, check, rule
+        self.update = rule(group)
         self.settings, self.form = [*group.values()], [group.get(k) for k in _OF_FORM]
         self.params = [param for param, _ in work]
         self.idle = [p for p in group["params"] if not any(p is q for q in self.params)]
@@ -55,7 +56,7 @@ class Again:
             if [group.get(k) for k in _OF_FORM] != self.form:
                 return None
             self.check(group)
-            self.settings = settings
+            self.settings, self.update = settings, self.rule(group)
         if not self.unchanged(group["params"]):
             return None
         for p in self.idle:
@@ -89,7 +90,7 @@ def once_more(parts: list[Again]) -> Callable[[], bool]:
                 return False
             everything.append(grads)
         for part, grads in zip(parts, everything, strict=True):
-            part.update(grads, part.group)
+            part.update(grads)
             part.mark()
         return True
 

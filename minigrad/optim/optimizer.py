@@ -203,8 +203,8 @@ class Optimizer:
         return once_more(parts)
 
     def repeat(self, work: list[tuple[Array, State]], group: Group) -> Any:
-        """A function (grads, group) that updates these parameters once more; None where the rule,
-        or the backend, has no such short cut.
+        """A function of the group's settings that gives one of the gradients, which updates these
+        parameters once more; None where the rule, or the backend, has no such short cut.
         """
         return None
 

@@ -233,12 +233,16 @@ class Updates(reference.Updates):
             parts = [nothing if a is None else a.reshape(-1) for a in (m, v, v_max)]
             flat.append((param.reshape(-1), *parts, step.reshape(1)))
 
-        def again(grads: Sequence[Array], **settings: Any) -> None:
+        def with_settings(**settings: Any) -> Callable[[Sequence[Array]], None]:
             numbers = _numbers(np.float64, *settings.values())
-            for (p, m, v, v_max, step), g in zip(flat, grads, strict=True):
-                adam_counted(p, g if g.ndim == 1 else g.reshape(-1), m, v, v_max, step, numbers)
 
-        return again
+            def again(grads: Sequence[Array]) -> None:
+                for (p, m, v, v_max, step), g in zip(flat, grads, strict=True):
+                    adam_counted(p, g if g.ndim == 1 else g.reshape(-1), m, v, v_max, step, numbers)
+
+            return again
+
+        return with_settings
 
 
 _FEW = 8

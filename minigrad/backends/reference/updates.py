@@ -209,8 +209,8 @@ class Updates(Backend):
             self.adam_update(param, grad, m, v, v_max, t=float(step), **settings)
 
     def adam_again(self, arrays: Sequence[tuple[Any, ...]]) -> Any:
-        """A function of the gradients and settings that does ``adam_updates`` of the same arrays,
-        (param, m, v, v_max, step) each; None where there is no shorter way.
+        """A function of the settings that gives one of the gradients, which does ``adam_updates``
+        of the same arrays, (param, m, v, v_max, step) each; None where there is no shorter way.
         """
         return None
 
