@@ -11,7 +11,7 @@ from minigrad.backends.cpu.threads import get_num_threads, set_num_threads
 from minigrad.backends.cupy_backend import CupyBackend
 from minigrad.backends.numpy_backend import NumpyBackend, quiet
 from minigrad.backends.outline import Outline, OutlineBackend, outline
-from minigrad.backends.reference import Reference
+from minigrad.backends.reference import Reference, Running
 from minigrad.errors import DeviceError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "NumpyBackend",
     "Outline",
     "Reference",
+    "Running",
     "available",
     "backend_of",
     "backends",

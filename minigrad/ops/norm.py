@@ -27,14 +27,16 @@ class BatchNorm(Fused):
     formula = "y = γ (x - μ) / √(σ² + ε) + β"
     vjp = "dx = γ/σ (dy - mean dy - x̂ · mean(dy · x̂)),  dγ = Σ dy · x̂,  dβ = Σ dy"
     residuals = ("mean", "inv_std", "var")
+    running: Any = None  #: estimates (backends.Running) for the first forward to move
 
     def __init__(self, eps: float = 1e-5) -> None:
         self.eps = eps
 
     def forward(self, xp: Any, x: Any, gamma: Any, beta: Any) -> Any:
+        running, self.running = self.running, None  # a picture that runs it again moves nothing
         if not prod(x.shape):
             raise ShapeError(f"BatchNorm needs values to average in train mode, got {x.shape}.")
-        y, self.mean, self.var, self.inv_std = xp.batch_norm(x, gamma, beta, self.eps)
+        y, self.mean, self.var, self.inv_std = xp.batch_norm(x, gamma, beta, self.eps, running)
         return y
 
     def backward(self, xp: Any, grad: Any, x: Any, gamma: Any) -> Any:

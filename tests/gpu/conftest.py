@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad.backends.numpy_backend import NumpyBackend
-from minigrad.backends.reference import Reference
+from minigrad.backends.reference import Reference, Running
 from tests.gpu import device, emulator
 
 
@@ -79,6 +79,8 @@ class OnGpu:
             return sent[-1][1]
         if isinstance(x, dict):
             return {k: self.there(v, sent) for k, v in x.items()}
+        if isinstance(x, Running):
+            return Running(*(self.there(v, sent) for v in x))
         return type(x)(self.there(v, sent) for v in x) if isinstance(x, list | tuple) else x
 
     def back(self, x):

@@ -25,6 +25,13 @@ def net():
     )
 
 
+def test_running_statistics_elsewhere_are_an_error():
+    x, estimates = mg.randn(4, 3, device="cuda"), (mg.zeros(3), mg.ones(3))
+    with pytest.raises(mg.DeviceError, match="batch_norm got cuda:0 and cpu tensors"):
+        F.batch_norm(x, *estimates, training=True)
+    assert estimates[0].tolist() == [0, 0, 0]
+
+
 # ---- where tensors are made, and moved ----------------------------------------------------------
 
 

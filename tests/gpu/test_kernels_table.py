@@ -8,9 +8,10 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.backends import Reference
+from minigrad.backends.cuda import launch
 from tests import test_ops as table
 from tests.cases import CASES
-from tests.gpu import device, emulator
+from tests.gpu import device, emulator, mockcupy
 
 pytestmark = pytest.mark.skipif(
     emulator.COMPILER is None and not device.REAL,
@@ -138,6 +139,39 @@ def test_training_is_as_on_the_cpu(name):
     np.testing.assert_allclose(losses, expected, rtol=1e-9)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.skipif(device.REAL, reason="the stand-in counts")
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_running_statistics_cost_no_launch(kernels, monkeypatch, parts, dtype):
+    """With estimates to move, a batch norm launches what it launches without."""
+    if parts > 1:
+        monkeypatch.setattr(launch, "CHANNEL_PART", 8)
+    x = mg.randn(32, 3, dtype=dtype).cuda()
+    estimates = mg.zeros(3, dtype=dtype).cuda(), mg.ones(3, dtype=dtype).cuda()
+    own, found = [], []
+    launcher = type(kernels.launch).__call__
+
+    def noted(self, name, *args, **arguments):
+        own.append(name)
+        launcher(self, name, *args, **arguments)
+
+    monkeypatch.setattr(type(kernels.launch), "__call__", noted)
+    for running in ((None, None), estimates):
+        own.clear()
+        with mockcupy.counting() as counted:
+            nn.functional.batch_norm(x, *running, training=True)
+        found.append((list(own), counted["kernels"], counted["waits"], counted["uploads"]))
+    assert found[0] == found[1]
+    assert (
+        found[0][0]
+        == [
+            ["norm.batch_norm"],
+            ["norm.batch_norm_moments", "norm.batch_norm_normalize"],
+        ][parts > 1]
+    )
+    np.testing.assert_allclose(estimates[0].tolist(), 0.1 * x.cpu().numpy().mean(0), rtol=1e-5)
 
 
 def test_the_kernels_were_launched():

@@ -17,6 +17,7 @@ import numpy as np
 from minigrad.backends.base import Array
 from minigrad.backends.cpu.layout import column_sums, in_blocks
 from minigrad.backends.reference import normalization as reference
+from minigrad.backends.reference.normalization import Running
 from minigrad.shapes import prod
 
 #: Numbers a row below which NumPy's inner loops are too short.
@@ -100,12 +101,19 @@ class Normalization(reference.Normalization):
         return x.dtype != "float16" and (x.size >= 4096 or self.compiles(x))
 
     def batch_norm(
-        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        eps: float,
+        running: Running | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         if not self._suits(x):
-            return super().batch_norm(x, gamma, beta, eps)
+            return super().batch_norm(x, gamma, beta, eps, running)
         channels = Channels(x)
         y, mean, var, inv_std = self.batch_norm_of(channels, gamma, beta, eps)
+        if running is not None:
+            self.move_running(running, mean, var)
         return channels.restored(y), mean, var, inv_std
 
     def batch_norm_backward(

@@ -8,7 +8,11 @@ from minigrad.backends.base import Array
 from minigrad.backends.cuda.base import Launching
 from minigrad.backends.cuda.launch import channels, rows
 from minigrad.backends.reference import normalization as reference
+from minigrad.backends.reference.normalization import Running
 from minigrad.shapes import prod
+
+#: No running estimates, as the kernels take it.
+STILL = Running(None, None, 0.0, 1.0)
 
 
 class Normalization(Launching, reference.Normalization):
@@ -20,17 +24,12 @@ class Normalization(Launching, reference.Normalization):
         gamma: Array | None,
         beta: Array | None,
         eps: float,
-        running: tuple[Array | None, Array | None, float, float] | None = None,
+        running: Running | None = None,
     ) -> tuple[Array, Array, Array, Array]:
-        """As the reference; the same kernel moves ``running``: mean, variance, momentum, bessel.
-
-        running = (1 - momentum) running + momentum batch, the variance times bessel = m / (m - 1).
-        """
-        running_mean, running_var, momentum, bessel = running or (None, None, 0.0, 1.0)
+        """As the reference; the running estimates are moved by the same kernel."""
         if not self.takes(x):
-            if running is not None:
-                raise TypeError(f"running estimates need floating data, got {x.dtype}, {x.shape}.")
-            return super().batch_norm(x, gamma, beta, eps)
+            return super().batch_norm(x, gamma, beta, eps, running)
+        moved = running if running is not None and self._moves(running, x) else STILL
         x = self.plain(x)
         n, c, s = x.shape[0], x.shape[1], prod(x.shape[2:])
         grid, part, parts = channels(n, c, s)
@@ -45,11 +44,11 @@ class Normalization(Launching, reference.Normalization):
             "mean": mean,
             "var": var,
             "inv_std": inv_std,
-            "running_mean": running_mean,
-            "running_var": running_var,
+            "running_mean": moved.mean,
+            "running_var": moved.var,
             "eps": eps,
-            "momentum": momentum,
-            "bessel": bessel,
+            "momentum": moved.share,
+            "bessel": moved.correction,
         }
         if parts == 1:
             self.launch("norm.batch_norm", grid, kind, **given, **out)
@@ -59,7 +58,16 @@ class Normalization(Launching, reference.Normalization):
             given.update(part=part, parts=parts)
             self.launch("norm.batch_norm_moments", grid, kind, **given)
             self.launch("norm.batch_norm_normalize", grid, kind, **given, **out)
+        if running is not None and moved is STILL:
+            self.move_running(running, mean, var)
         return y, mean, var, inv_std
+
+    def _moves(self, running: Running, x: Array) -> bool:
+        """Whether the kernel itself can move these: contiguous, in its dtype of statistics."""
+        return all(
+            a is None or (a.dtype == self.wide(x) and a.flags.c_contiguous)
+            for a in (running.mean, running.var)
+        )
 
     def batch_norm_backward(
         self,

@@ -8,14 +8,14 @@ Names: ``x, y`` input and output, ``grad`` = dL/dy, shapes ``N C H W``, kernel `
 from minigrad.backends.reference.activation import Activation
 from minigrad.backends.reference.convolution import Convolution
 from minigrad.backends.reference.linear import Linear
-from minigrad.backends.reference.normalization import Normalization
+from minigrad.backends.reference.normalization import Normalization, Running
 from minigrad.backends.reference.pooling import Pooling
 from minigrad.backends.reference.random import Random
 from minigrad.backends.reference.softmax import Softmax
 from minigrad.backends.reference.updates import Updates
 from minigrad.backends.reference.windows import Pads, Pair
 
-__all__ = ["Pads", "Pair", "Reference"]
+__all__ = ["Pads", "Pair", "Reference", "Running"]
 
 
 class Reference(Linear, Convolution, Pooling, Normalization, Activation, Softmax, Random, Updates):

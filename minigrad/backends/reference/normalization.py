@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from minigrad.backends.base import Array, Backend
 from minigrad.shapes import prod
 
 
+class Running(NamedTuple):
+    """Running estimates (C,) of mean and variance, and how a batch moves them.
+
+    running <- (1 - share) running + share batch, the batch's variance times ``correction``.
+    """
+
+    mean: Array | None
+    var: Array | None
+    share: float
+    correction: float  #: m / (m - 1) for the unbiased variance of m values, or 1
+
+
 class Normalization(Backend):
     """Mean, variance, scale and shift."""
+
+    move_average: Callable[[Array, Array, float, float], None]  #: of Updates
 
     def moments(self, x: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
         """x - mean, mean and biased variance over ``axes``, kept as size 1.
@@ -27,12 +42,18 @@ class Normalization(Backend):
         return centered, mean + rest, var
 
     def batch_norm(
-        self, x: Array, gamma: Array | None, beta: Array | None, eps: float
+        self,
+        x: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        eps: float,
+        running: Running | None = None,
     ) -> tuple[Array, Array, Array, Array]:
         """y = gamma (x - mean) / sqrt(var + eps) + beta, statistics over every axis but 1.
 
         Shapes: x (N, C, ...), gamma, beta, mean, var, inv_std (C,).
-        Returns y, mean, var (biased) and inv_std.
+        Returns y, mean, var (biased) and inv_std; ``running`` estimates move towards mean and var,
+        in place.
         Source: Ioffe and Szegedy (2015), arXiv:1502.03167, algorithm 1.
         """
         channels = (1, -1) + (1,) * (x.ndim - 2)
@@ -40,7 +61,18 @@ class Normalization(Backend):
         centered, mean, var = self.moments(wide, (0, *range(2, x.ndim)))
         inv_std = 1.0 / self.sqrt(var + eps)
         y = self._scale_shift(centered * inv_std, gamma, beta, channels)
-        return y.astype(x.dtype, copy=False), mean.ravel(), var.ravel(), inv_std.ravel()
+        mean, var, inv_std = mean.ravel(), var.ravel(), inv_std.ravel()
+        if running is not None:
+            self.move_running(running, mean, var)
+        return y.astype(x.dtype, copy=False), mean, var, inv_std
+
+    def move_running(self, running: Running, mean: Array, var: Array) -> None:
+        """Move running estimates towards the statistics of a batch; var is biased."""
+        keep, share = 1 - running.share, running.share
+        if running.mean is not None:
+            self.move_average(running.mean, mean, keep, share)
+        if running.var is not None:
+            self.move_average(running.var, var, keep, share * running.correction)
 
     def batch_norm_backward(
         self,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import ops
 from minigrad.averages import ExponentialAverage
-from minigrad.backends import backend_of, device_of
+from minigrad.backends import Running, backend_of, capture, device_of
 from minigrad.backends.capture import effect
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.nn.functional.fused import run
+from minigrad.ops.op import check_devices
 from minigrad.shapes import Shape, prod
 from minigrad.tensor import Tensor, wrap
 
@@ -70,23 +71,18 @@ def batch_norm(
     )
     if not training and (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm needs running_mean and running_var, or neither.")
-    update = training if update is None else update
-    if training or running_mean is None or running_var is None:
-        y, batch_mean, batch_var = _by_batch(input, weight, bias, eps, fused)
-    else:
-        op: Any = ops.BatchNormInference(eps)
-        mean, var = running_mean.detach(), running_var.detach()
-        if not update:
-            return run(op, fused, input, weight, bias, mean, var)
-        _, batch_mean, batch_var = _by_batch(input.detach(), None, None, eps, True)
-        y = run(op, fused, input, weight, bias, mean.clone(), var.clone())  # they move below
     count = prod(input.shape) // max(channels, 1)
-    if count and update:
-        bessel = count / (count - 1) if unbiased else 1.0
-        if running_mean is not None:
-            effect(follow, running_mean, batch_mean, momentum)
-        if running_var is not None:
-            effect(follow, running_var, batch_var, momentum, bessel)
+    moving = None
+    if count and (training if update is None else update):
+        moving = _Moving(running_mean, running_var, momentum, _correction(count, unbiased))
+    if training or running_mean is None or running_var is None:
+        return _by_batch(input, weight, bias, eps, fused, moving)[0]
+    op = ops.BatchNormInference(eps)
+    mean, var = running_mean.detach(), running_var.detach()
+    if moving is None:
+        return run(op, fused, input, weight, bias, mean, var)
+    y = run(op, fused, input, weight, bias, mean.clone(), var.clone())  # they move below
+    _by_batch(input.detach(), None, None, eps, True, moving)
     return y
 
 
@@ -160,16 +156,15 @@ def batch_renorm(
         weight=weight,
         bias=bias,
     )
-    x_hat, mean, var = _by_batch(input, None, None, eps, fused)
+    x_hat, mean, var = _by_batch(input, None, None, eps, fused)  # the estimates move below
     with set_recording(False):  # r and d are constants
         sigma = (running_var + eps).sqrt()
         r = ((wrap(var) + eps).sqrt() / sigma).clamp(1 / rmax, rmax)
         d = ((wrap(mean) - running_mean) / sigma).clamp(-dmax, dmax)
     scale, shift = r.to(input.dtype), d.to(input.dtype)
     if update or update is None:
-        count = prod(input.shape) // channels
-        effect(follow, running_mean, mean, momentum)
-        effect(follow, running_var, var, momentum, count / (count - 1) if unbiased else 1.0)
+        correction = _correction(prod(input.shape) // channels, unbiased)
+        _Moving(running_mean, running_var, momentum, correction).follow(mean, var)
     if weight is not None:
         scale, shift = scale * weight, shift * weight
     if bias is not None:
@@ -179,18 +174,75 @@ def batch_renorm(
     return x_hat * scale + shift
 
 
+class _Moving(NamedTuple):
+    """Running estimates, and how they move towards the batch's statistics: by the kernel that
+    normalizes (``arrays``, then ``moved``), or by calls of their own (``follow``).
+    """
+
+    mean: Tensor | None
+    var: Tensor | None
+    momentum: float | Callable[[], float]
+    correction: float
+
+    def arrays(self, input: Tensor) -> Running | None:
+        """As the kernel takes them, which normalizes ``input``."""
+        if self.mean is None and self.var is None:
+            return None
+        mean, var = (None if t is None else t.array for t in (self.mean, self.var))
+        check_devices("batch_norm", [input.array, mean, var])
+        return Running(mean, var, _average(self.momentum).share, self.correction)
+
+    def moved(self) -> None:
+        """Note that the kernel moved them."""
+        for estimate in (self.mean, self.var):
+            if estimate is not None:
+                changed(estimate.array)
+
+    def follow(self, mean: Any, var: Any) -> None:
+        """Move them, by calls that a captured step repeats."""
+        if self.mean is not None:
+            effect(follow, self.mean, mean, self.momentum)
+        if self.var is not None:
+            effect(follow, self.var, var, self.momentum, self.correction)
+
+
+def _correction(count: int, unbiased: bool) -> float:
+    """What the biased variance of ``count`` values is multiplied with."""
+    return count / (count - 1) if unbiased and count > 1 else 1.0
+
+
+def _average(momentum: float | Callable[[], float]) -> ExponentialAverage:
+    """The running estimates' average: momentum is the weight of the new batch."""
+    return ExponentialAverage(share=momentum() if callable(momentum) else momentum)
+
+
 def _by_batch(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, fused: bool
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    fused: bool,
+    moving: _Moving | None = None,
 ) -> tuple[Tensor, Any, Any]:
-    """The input normalized by its own statistics; their arrays, the variance biased."""
+    """The input normalized by its own statistics; their arrays, the variance biased.
+
+    ``moving`` estimates are moved by the kernel, too; by calls of their own where there is none, or
+    where a step is captured, which reads their tensors and the momentum anew each time.
+    """
     if prod(input.shape) == input.shape[1] > 0:
         raise ValueError(
             f"batch_norm needs more than one value per channel in train mode, got {input.shape}; "
             f"{MORE_VALUES}"
         )
     op = ops.BatchNorm(eps)
+    by_kernel = fused and capture.active is None
+    if moving is not None and by_kernel:
+        op.running = moving.arrays(input)
     y = run(op, fused, input, weight, bias)
-    return y, getattr(op.mean, "array", op.mean), getattr(op.var, "array", op.var)
+    mean, var = (getattr(v, "array", v) for v in (op.mean, op.var))
+    if moving is not None:
+        moving.moved() if by_kernel else moving.follow(mean, var)
+    return y, mean, var
 
 
 #: What to do where a channel has one value: its variance is 0, and y would be β.
@@ -204,10 +256,8 @@ def follow(
     running: Tensor, batch: Any, momentum: float | Callable[[], float], correction: float = 1.0
 ) -> None:
     """Move a running estimate towards a batch's: (1 - momentum) running + momentum batch."""
-    share = momentum() if callable(momentum) else momentum
-    estimate = running.array
+    average, estimate = _average(momentum), running.array
     with device_of(estimate):
-        average = ExponentialAverage(share=share)
         xp = backend_of(estimate)
         xp.move_average(estimate, batch, average.keep, average.share * correction)
     changed(estimate)
