@@ -67,6 +67,36 @@ def test_clip_grad_norm(norm_type, max_norm):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("max_norm", [0, 0.1, 1e6])
+def test_one_kernel_clips_as_operations_do(dtype, max_norm):
+    """The same bits: a captured step clips by operations."""
+    rng, shapes = np.random.default_rng(0), [(40, 30), (7,), (2, 3, 4), (), (0, 3)]
+    params = [nn.Parameter(mg.zeros(*shape, dtype=dtype)) for shape in shapes]
+    values = [np.asarray(rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+    bits = []
+    for by_kernel in (True, False):
+        for p, g in zip(params, values, strict=True):
+            p.grad = mg.tensor(g.copy())
+        if by_kernel:
+            norm = nn.utils.clip_grad_norm_(params, max_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in params])
+            nn.utils.clip_grads_with_norm_(params, max_norm, norm)
+        bits.append([(t.dtype, t.numpy().tobytes()) for t in (norm, *(p.grad for p in params))])
+    assert bits[0] == bits[1]
+
+
+def test_clipping_notes_the_change():
+    """A gradient that an op kept for its own rule is guarded, as in any change in place."""
+    w = mg.ones(3, requires_grad=True)
+    w.grad = mg.full((3,), 2.0)
+    kept = mg.ones(3, requires_grad=True) * w.grad
+    nn.utils.clip_grad_norm_(w, 1.0)
+    with pytest.raises(mg.GraphError, match="changed in place"):
+        kept.sum().backward()
+
+
 def test_clipping_of_one_tensor_of_none_and_by_value():
     theirs, ours = pair(mlp)
     backward(theirs, ours)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from minigrad.backends.cuda import launch
 from tests.gpu.close import DTYPES, assert_near, exact, normal
 
@@ -191,19 +190,25 @@ def test_running_statistics(cuda, reference, shape, dtype, batch):
     dtype=dtypes,
     max_norm=st.sampled_from([0.1, 1.0, 1e6]),
 )
-def test_clipping_as_nn_utils_does_it(cuda, shapes, dtype, max_norm):
+def test_clipping(cuda, reference, shapes, dtype, max_norm):
     grads = [normal(*shape, dtype=dtype, seed=i) for i, shape in enumerate(shapes)]
-    params = [mg.zeros(*shape, dtype=mg.float64, requires_grad=True) for shape in shapes]
-    for p, g in zip(params, grads, strict=True):
-        p.grad = mg.tensor(exact(g))
-    expected = mg.nn.utils.clip_grad_norm_(params, max_norm)
-    norm = cuda.clip_gradients(grads, max_norm)
-    np.testing.assert_allclose(norm[0], expected.item(), rtol=1e-5)
-    for p, g in zip(params, grads, strict=True):
-        assert_near(g, p.grad.numpy(), units=16 if dtype != "float64" else 1e3)
+    expected = [exact(g.copy()) for g in grads]
+    norm = reference.clip_grad_norm(expected, max_norm)
+    found = cuda.clip_grad_norm(grads, max_norm)
+    assert (found.shape, found.dtype) == ((), dtype)
+    np.testing.assert_allclose(found, norm, rtol=1e-3 if dtype == "float16" else 1e-5)
+    for g, e in zip(grads, expected, strict=True):
+        assert_near(g, e, units=16 if dtype != "float64" else 1e3)
 
 
-def test_gradients_that_are_not_finite_spoil_all(cuda):
-    grads = [np.array([1.0, np.nan], "f"), np.ones(3, "f")]
-    assert np.isnan(cuda.clip_gradients(grads, 1.0)[0])
-    assert all(np.isnan(g).all() for g in grads)
+def test_gradients_that_are_not_finite_spoil_all(cuda, reference):
+    for backend in (cuda, reference):
+        grads = [np.array([1.0, np.nan], "f"), np.ones(3, "f")]
+        assert np.isnan(backend.clip_grad_norm(grads, 1.0))
+        assert all(np.isnan(g).all() for g in grads)
+
+
+def test_gradients_that_the_kernels_do_not_take_are_clipped_by_the_reference(cuda):
+    grads = [np.full((3, 2), 3.0, "f").T, np.zeros((0, 2), "f"), np.full(2, 3.0, "f")]
+    assert cuda.clip_grad_norm(grads, 1.0) == pytest.approx(72**0.5)
+    assert sum((g**2).sum() for g in grads) == pytest.approx(1, rel=1e-5)

@@ -141,6 +141,32 @@ def test_training_is_as_on_the_cpu(name):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
 
 
+def names_launched(backend, monkeypatch):
+    """The names of the kernels that are launched from now on, in a list that grows."""
+    names, launcher = [], type(backend.launch).__call__
+
+    def noted(self, name, *args, **arguments):
+        names.append(name)
+        launcher(self, name, *args, **arguments)
+
+    monkeypatch.setattr(type(backend.launch), "__call__", noted)
+    return names
+
+
+@pytest.mark.skipif(device.REAL, reason="the stand-in counts")
+def test_clipping_waits_for_nothing(kernels, monkeypatch):
+    w, b = (mg.zeros(*shape, device="cuda", requires_grad=True) for shape in ((3, 4), (4,)))
+    w.grad, b.grad = mg.ones(3, 4).cuda(), mg.ones(4).cuda()
+    names = names_launched(kernels, monkeypatch)
+    with mockcupy.counting() as found:
+        norm = nn.utils.clip_grad_norm_([w, b], 2.0)
+    assert (found["waits"], found["uploads"]) == (0, 0)
+    squares, scale = ["optim.sum_of_squares"] * 2, ["optim.scale_to_norm"] * 2
+    assert names == [*squares, "optim.total_norm", *scale]
+    assert norm.item() == 4 and norm.shape == ()
+    assert w.grad[0, 0].item() == b.grad[0].item() == pytest.approx(0.5)
+
+
 @pytest.mark.skipif(device.REAL, reason="the stand-in counts")
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -150,14 +176,7 @@ def test_running_statistics_cost_no_launch(kernels, monkeypatch, parts, dtype):
         monkeypatch.setattr(launch, "CHANNEL_PART", 8)
     x = mg.randn(32, 3, dtype=dtype).cuda()
     estimates = mg.zeros(3, dtype=dtype).cuda(), mg.ones(3, dtype=dtype).cuda()
-    own, found = [], []
-    launcher = type(kernels.launch).__call__
-
-    def noted(self, name, *args, **arguments):
-        own.append(name)
-        launcher(self, name, *args, **arguments)
-
-    monkeypatch.setattr(type(kernels.launch), "__call__", noted)
+    own, found = names_launched(kernels, monkeypatch), []
     for running in ((None, None), estimates):
         own.clear()
         with mockcupy.counting() as counted:

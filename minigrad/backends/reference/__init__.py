@@ -6,6 +6,7 @@ Names: ``x, y`` input and output, ``grad`` = dL/dy, shapes ``N C H W``, kernel `
 """
 
 from minigrad.backends.reference.activation import Activation
+from minigrad.backends.reference.clipping import Clipping
 from minigrad.backends.reference.convolution import Convolution
 from minigrad.backends.reference.linear import Linear
 from minigrad.backends.reference.normalization import Normalization, Running
@@ -18,5 +19,7 @@ from minigrad.backends.reference.windows import Pads, Pair
 __all__ = ["Pads", "Pair", "Reference", "Running"]
 
 
-class Reference(Linear, Convolution, Pooling, Normalization, Activation, Softmax, Random, Updates):
+class Reference(
+    Linear, Convolution, Pooling, Normalization, Activation, Softmax, Random, Updates, Clipping
+):
     """Kernels over the functions of ``Namespace``: the oracle for faster ones."""

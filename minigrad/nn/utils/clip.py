@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterable
 from types import GeneratorType
 
+from minigrad.backends import backend_of, capture, device_of, quiet
 from minigrad.creation import tensor
-from minigrad.engine import set_recording
+from minigrad.engine import changed, set_recording
 from minigrad.functions import stack
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, wrap
 
 Tensors = Tensor | Iterable[Tensor]
 
@@ -79,9 +80,33 @@ def clip_grad_norm_(
             stacklevel=2,
         )
     grads = [p.grad for p in parameters if p.grad is not None]
+    if float(norm_type) == 2 and not error_if_nonfinite and _for_kernel(grads):
+        return _by_kernel(grads, float(max_norm))
     total = get_total_norm(grads, norm_type, error_if_nonfinite)
     clip_grads_with_norm_(parameters, max_norm, total)
     return total
+
+
+def _for_kernel(grads: list[Tensor]) -> bool:
+    """Whether one kernel takes all: of one device and dtype, and no step is captured, which notes
+    the operations one by one.
+    """
+    if capture.active is not None or len({(g.device, g.dtype) for g in grads}) != 1:
+        return False
+    xp = backend_of(grads[0].array)
+    return grads[0].dtype.kind == "f" and all(xp.writable(g.array) for g in grads)
+
+
+def _by_kernel(grads: list[Tensor], max_norm: float) -> Tensor:
+    """Norm and scaling by the backend, which waits for nothing."""
+    arrays = [g.array for g in grads]
+    with device_of(arrays[0]):
+        xp = backend_of(arrays[0])
+        with quiet():
+            total = xp.clip_grad_norm(arrays, max_norm)
+        for array in arrays:
+            changed(array)
+        return wrap(xp.asarray(total))
 
 
 def clip_grad_value_(parameters: Tensors, clip_value: float, foreach: bool | None = None) -> None:
