@@ -114,27 +114,28 @@ def recorder():
     return Recorder()
 
 
-def bias(dtype="f", **changes):
+def given_to_norm(dtype="f", **changes):
     arguments = {
         "x": np.zeros((2, 3), dtype),
-        "bias": None,
+        "gamma": None,
         "y": np.zeros((2, 3), dtype),
-        **{"n": 6, "C": 3, "S": 1, "kind": 0},
+        "inv_rms": np.zeros(2, "d" if dtype == "d" else "f"),
+        **{"rows": 2, "width": 3, "eps": 0.5},
     }
     return {**arguments, **changes}
 
 
 def test_arguments_come_in_order_and_in_their_types(recorder):
     run, grid = Launcher(recorder), elements(6)
-    run("elementwise.bias_activation", grid, "f", **bias())
+    run("norm.rms_norm", grid, "f", **given_to_norm())
     [(name, blocks, threads, values)] = recorder.calls
-    assert (name, blocks, threads) == ("bias_activation", *grid)
+    assert (name, blocks, threads) == ("rms_norm", *grid)
     assert [type(v).__name__ for v in values] == [
-        *("ndarray", "uint64", "ndarray"),
-        *("uint32", "int32", "int32", "int32"),
+        *("ndarray", "uint64", "ndarray", "ndarray"),
+        *("int32", "int32", "float32"),
     ]
     assert values[1] == 0, "a missing array is a null pointer"
-    assert [int(v) for v in values[3:]] == [6, 3, 1, 0]
+    assert [float(v) for v in values[4:]] == [2, 3, 0.5]
     taken, numbers = np.zeros(2, "uint64"), {"n": 1, "bound": 2**32, "scale": 2}
     for dtype, scale in (("e", np.float32), ("f", np.float32), ("d", np.float64)):
         x = np.zeros(1, dtype)
@@ -145,18 +146,19 @@ def test_arguments_come_in_order_and_in_their_types(recorder):
 def test_a_file_is_compiled_once_a_dtype_and_device(recorder):
     run = Launcher(recorder)
     for dtype in "ffeed":
-        run("elementwise.bias_activation", elements(6), dtype, **bias(dtype))
+        run("norm.rms_norm", elements(6), dtype, **given_to_norm(dtype))
     assert recorder.compiled == [
-        ("elementwise", False),
-        ("elementwise", True),
-        ("elementwise", False),
+        ("norm", False),
+        ("norm", True),
+        ("norm", False),
     ]
     assert {key[1:] for key in run.modules} == {("f", 0), ("e", 0), ("d", 0)}
 
 
 def test_nothing_is_launched_without_blocks(recorder):
-    empty = bias(x=np.zeros((0, 3), "f"), y=np.zeros((0, 3), "f"), n=0)
-    Launcher(recorder)("elementwise.bias_activation", elements(0), "f", **empty)
+    none = {name: np.zeros((0, 3), "f") for name in ("x", "y", "inv_rms")}
+    empty = given_to_norm(**none, rows=0)
+    Launcher(recorder)("norm.rms_norm", elements(0), "f", **empty)
     assert not recorder.calls
 
 
@@ -165,27 +167,27 @@ def test_nothing_is_launched_without_blocks(recorder):
     [
         ({"x": np.zeros((2, 3))}, TypeError, "x must be an array of float32, got float64"),
         ({"x": [1.0]}, TypeError, "x must be an array of float32, got list"),
-        ({"x": np.float32(1)}, ValueError, "x must have n = 6 values"),
+        ({"x": np.float32(1)}, ValueError, r"x must have rows \* width = 6 values"),
         ({"x": None}, TypeError, "x must be an array of float32, got NoneType"),
         ({"x": np.zeros((3, 2), "f").T}, ValueError, "x must be contiguous"),
-        ({"x": np.zeros(5, "f")}, ValueError, r"x must have n = 6 values, got \(5,\)"),
-        ({"bias": np.zeros(2, "f")}, ValueError, "bias must have C = 3 values"),
-        ({"n": 2**32}, ValueError, "n must be a whole number of uint32, got 4294967296"),
-        ({"C": 3.0}, ValueError, "C must be a whole number of int32"),
-        ({"extra": 1}, TypeError, "bias_activation has no argument extra"),
+        ({"x": np.zeros(5, "f")}, ValueError, r"x must have rows \* width = 6 values, got \(5,\)"),
+        ({"gamma": np.zeros(2, "f")}, ValueError, "gamma must have width = 3 values"),
+        ({"rows": 2**32}, ValueError, "rows must be a whole number of int32, got 4294967296"),
+        ({"width": 3.0}, ValueError, "width must be a whole number of int32"),
+        ({"extra": 1}, TypeError, "rms_norm has no argument extra"),
     ],
 )
 def test_a_wrong_argument_is_refused(recorder, change, error, message):
     with pytest.raises(error, match=message):
-        Launcher(recorder)("elementwise.bias_activation", elements(6), "f", **bias(**change))
+        Launcher(recorder)("norm.rms_norm", elements(6), "f", **given_to_norm(**change))
     assert not recorder.calls
 
 
 def test_a_missing_argument_is_refused(recorder):
-    arguments = bias()
+    arguments = given_to_norm()
     del arguments["y"]
     with pytest.raises(TypeError, match="needs the argument y"):
-        Launcher(recorder)("elementwise.bias_activation", elements(6), "f", **arguments)
+        Launcher(recorder)("norm.rms_norm", elements(6), "f", **arguments)
 
 
 def test_arrays_of_two_devices_are_refused(recorder):
@@ -198,9 +200,9 @@ def test_arrays_of_two_devices_are_refused(recorder):
     x, y = (np.zeros((2, 3), "f").view(kind) for kind in (First, Second))
     run = Launcher(recorder, several=True)
     with pytest.raises(DeviceError, match=r"cuda:0 and cuda:1 \(y\)"):
-        run("elementwise.bias_activation", elements(6), "f", **bias(x=x, y=y))
+        run("elementwise.relu", elements(6), "f", x=x, y=y, n=6)
     for array in (x, y):
-        run("elementwise.bias_activation", elements(6), "f", **bias(x=array, y=array))
+        run("elementwise.relu", elements(6), "f", x=array, y=array, n=6)
     assert {key[2] for key in run.modules} == {0, 1}, "compiled for each"
 
 

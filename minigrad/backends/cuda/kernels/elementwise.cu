@@ -1,70 +1,23 @@
-// Bias, activations and dropout: each value once, in a stride of all threads over all elements.
+// ReLU, the gradient of a bias, dropout: each value once, in a stride of all threads over all elements.
 
-// ---- bias and activation -----------------------------------------------------------------------
-//
-//   y = f(x + b)          b is one number a channel of x (N, C, S)
-//   dx = dy f'(x + b)     db = sum of dx over images and places
+// ---- ReLU and the gradient of a bias -----------------------------------------------------------
 
-enum Kind { IDENTITY, RELU, SIGMOID, TANH, GELU, GELU_TANH, SILU };
-
-__device__ __forceinline__ A sigmoid(A x) { return A(1) / (A(1) + exp(-x)); }
-__device__ __forceinline__ A normal(A x) { return A(0.5) * (A(1) + erf(x * A(0.70710678118654752))); }
-__device__ __forceinline__ A bent(A x) {  // the tanh by which GELU is approximated
-    return tanh(A(0.79788456080286536) * (x + A(0.044715) * x * x * x));
+// y = max(x, 0); NaN stays NaN.
+extern "C" __global__ void relu(
+    const T* __restrict__ x,  // [n]
+    T* __restrict__ y,        // [n]
+    u32 n) {
+    for (u32 i = first_element(); i < n; i += all_threads()) y[i] = A(x[i]) <= A(0) ? T(A(0)) : x[i];
 }
 
-// Source for GELU: Hendrycks and Gimpel (2016), arXiv:1606.08415. NaN stays NaN everywhere.
-__device__ A value(int kind, A x) {
-    switch (kind) {
-        case RELU: return x <= A(0) ? A(0) : x;
-        case SIGMOID: return sigmoid(x);
-        case TANH: return tanh(x);
-        case GELU: return x * normal(x);
-        case GELU_TANH: return A(0.5) * x * (A(1) + bent(x));
-        case SILU: return x * sigmoid(x);
-        default: return x;
-    }
-}
-
-// f' from the value y for ReLU, sigmoid and tanh, which keep nothing else; from x for the others.
-__device__ A slope(int kind, A v) {
-    switch (kind) {
-        case SIGMOID: return v * (A(1) - v);
-        case TANH: return A(1) - v * v;
-        case GELU: return normal(v) + v * exp(A(-0.5) * v * v) * A(0.39894228040143268);
-        case GELU_TANH: {
-            A t = bent(v), inner = A(0.79788456080286536) * (A(1) + A(0.134145) * v * v);
-            return A(0.5) * (A(1) + t) + A(0.5) * v * (A(1) - t * t) * inner;
-        }
-        case SILU: {
-            A s = sigmoid(v);
-            return s * (A(1) + v * (A(1) - s));
-        }
-        default: return A(1);
-    }
-}
-
-extern "C" __global__ void bias_activation(
-    const T* __restrict__ x,             // [n]
-    OPTIONAL const T* __restrict__ bias,  // [C]
-    T* __restrict__ y,                    // [n]
-    u32 n, int C, int S, int kind) {
-    for (u32 i = first_element(); i < n; i += all_threads()) {
-        A b = bias ? A(bias[S == 1 ? i % C : i / S % C]) : A(0);
-        y[i] = T(value(kind, A(x[i]) + b));
-    }
-}
-
-// `kept` is y for ReLU, sigmoid and tanh, and x + b for the others.
-extern "C" __global__ void activation_backward(
+// dx = dy where y > 0, else 0.
+extern "C" __global__ void relu_backward(
     const T* __restrict__ grad,  // [n]
-    const T* __restrict__ kept,  // [n]
+    const T* __restrict__ y,     // [n]
     T* __restrict__ dx,          // [n]
-    u32 n, int kind) {
-    for (u32 i = first_element(); i < n; i += all_threads()) {
-        A dy = grad[i], v = kept[i];
-        dx[i] = T(kind == RELU ? (v > A(0) ? dy : A(0)) : dy * slope(kind, v));
-    }
+    u32 n) {
+    for (u32 i = first_element(); i < n; i += all_threads())
+        dx[i] = A(y[i]) > A(0) ? grad[i] : T(A(0));
 }
 
 // db = sum of dy over the images and places of a channel, for each part of it.
