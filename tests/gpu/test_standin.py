@@ -65,7 +65,7 @@ def test_attributes_that_cupy_lacks(x, name):
         _ = x.flags.writeable
 
 
-def test_reductions_have_no_axes_but_are_arrays(x):
+def test_reductions_have_no_axes_but_are_arrays(gpu, x):
     for value in (x.sum(), x.max(), cp.mean(x), x[0, 0], x.argmax(), (x * x).sum() / 2):
         assert type(value) is cp.ndarray
         assert value.shape == ()
