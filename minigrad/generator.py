@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -96,6 +98,9 @@ class DeviceGenerator:
         state[0:1], state[1:2] = seed % 2**64, call
 
 
+#: Called before each draw, where it is set: a loader's thread waits its turn (data/prefetch.py).
+before_drawing: ContextVar[Callable[[], None] | None] = ContextVar("before_drawing", default=None)
+
 default_generator = Generator()
 device_generator = DeviceGenerator()
 
@@ -125,6 +130,9 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 def rng_of(generator: Generator | None) -> np.random.Generator:
     """NumPy's generator behind ``generator``, or behind the default one."""
+    wait = before_drawing.get()
+    if wait is not None:
+        wait()
     owner = generator or default_generator
     if capture.active is not None:
         return capture.Draws(owner)  # type: ignore[return-value]

@@ -1,5 +1,6 @@
 """Datasets, samplers and the loader."""
 
+import threading
 import warnings
 from collections import namedtuple
 from itertools import chain
@@ -392,7 +393,9 @@ def test_sampler_batch_sampler_and_collate_fn():
         ({"dataset": iter([1])}, TypeError, r"dataset\[i\], got list_iterator"),
         ({"batch_size": 0}, ValueError, "batch_size must be .* got 0"),
         ({"batch_size": None}, ValueError, "batch_size must be .* got None"),
-        ({"num_workers": 2}, ValueError, "num_workers must be 0, got 2"),
+        ({"num_workers": 2}, ValueError, "num_workers must be 0, or 1 for a thread .* got 2"),
+        ({"prefetch_factor": 2}, ValueError, "prefetch_factor=2 needs num_workers=1"),
+        ({"num_workers": 1, "prefetch_factor": 0}, ValueError, "prefetch_factor must be a whole"),
         ({"sampler": [0], "shuffle": True}, ValueError, "exclude each other"),
         ({"batch_sampler": [[0]], "batch_size": 2}, ValueError, "batch_sampler= excludes"),
         ({"batch_sampler": [[0]], "shuffle": True}, ValueError, "batch_sampler= excludes"),
@@ -432,6 +435,120 @@ def test_a_training_loader_warns_of_a_last_batch_of_one():
 )
 def test_other_loaders_do_not_warn(n, options):
     DataLoader(numbered(n), **options)  # a warning would be an error
+
+
+# ---- batches made ahead -------------------------------------------------------------------------
+
+
+def loading():
+    """Whether the thread of a loader runs."""
+    return any(t.name == "DataLoader" for t in threading.enumerate())
+
+
+class Noisy(Squares):
+    """Samples with random numbers; where they were made is noted."""
+
+    def __init__(self, n):
+        super().__init__(n)
+        self.made = []
+
+    def __getitem__(self, index):
+        self.made.append((index, threading.current_thread()))
+        return mg.randn(2) + index
+
+
+@pytest.mark.parametrize("stop", [None, 0, 3])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: numbered(23), lambda: Squares(23), lambda: Noisy(23)],
+    ids=["rows", "samples", "random"],
+)
+def test_batches_made_ahead_are_the_same(make, stop):
+    """Also the random numbers of dataset, loop and what follows, wherever the loop is left."""
+    found = []
+    for options in ({}, {"num_workers": 1}, {"num_workers": 1, "prefetch_factor": 5}):
+        mg.manual_seed(3)
+        data, numbers = make(), []
+        for _ in range(2):
+            sampler = RandomSampler(data, num_samples=60)
+            for i, batch in enumerate(DataLoader(data, 4, sampler=sampler, **options)):
+                numbers.append([t.tolist() for t in ([batch] if mg.is_tensor(batch) else batch)])
+                numbers.append(mg.rand(1).item())
+                if i == stop:
+                    break
+        numbers.append(mg.rand(1).item())
+        found.append(numbers)
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_thread_is_ahead_by_so_many(count):
+    here, made, enough = threading.current_thread(), [], threading.Event()
+
+    class Noted(Squares):
+        def __getitem__(self, index):
+            assert threading.current_thread() is not here
+            made.append(index)
+            if len(made) == 1 + count:
+                enough.set()
+            return super().__getitem__(index)
+
+    batches = iter(DataLoader(Noted(20), num_workers=1, prefetch_factor=count))
+    next(batches)
+    assert enough.wait(10), "made while nobody asked"
+    for i in range(1, 20):
+        assert len(made) <= i + count
+        assert next(batches)[0].tolist() == [i]
+    assert list(batches) == [] and made == list(range(20))
+
+
+def test_a_batch_that_draws_is_made_when_it_is_asked_for():
+    data = Noisy(5)
+    batches = iter(DataLoader(data, num_workers=1))
+    next(batches)
+    state = mg.get_rng_state()
+    mg.rand(1)
+    assert data.made[0][1] is not threading.current_thread()
+    assert len(data.made) <= 2, "the second sample waits where it draws"
+    batches.close()
+    mg.set_rng_state(state)
+
+
+def test_errors_of_the_thread_are_raised_in_the_loop():
+    class Broken(Squares):
+        def __getitem__(self, index):
+            if index == 3:
+                raise RuntimeError("sample 3 cannot be read")
+            return super().__getitem__(index)
+
+    seen = []
+    with pytest.raises(RuntimeError, match="sample 3 cannot be read"):
+        for i, _ in DataLoader(Broken(6), num_workers=1):
+            seen += i.tolist()
+    assert seen == [0, 1, 2] and not loading()
+
+
+@pytest.mark.parametrize("data", [Squares(50), Noisy(50)], ids=["ahead", "waits to draw"])
+def test_a_loop_that_is_left_ends_the_thread(data):
+    for _ in DataLoader(data, num_workers=1):
+        assert loading()
+        break
+    assert not loading()
+    batches = iter(DataLoader(data, num_workers=1))
+    assert not loading(), "nothing begins before the first batch"
+    next(batches)
+    assert loading()
+    del batches
+    assert not loading()
+
+
+def test_the_thread_has_the_settings_of_the_loop():
+    class Recorded(Squares):
+        def __getitem__(self, index):
+            return mg.is_grad_enabled()
+
+    with mg.no_grad():
+        assert [b.item() for b in DataLoader(Recorded(3), num_workers=1)] == [False] * 3
 
 
 # ---- default_collate ----------------------------------------------------------------------------

@@ -432,3 +432,4 @@ def twice(torch: Any) -> None:
 def workers(torch: Any) -> None:
     with pytest.raises(ValueError):
         mg.data.DataLoader([1, 2], num_workers=2)
+    assert len(list(mg.data.DataLoader([1, 2], num_workers=1))) == 2

@@ -11,7 +11,8 @@ import numpy as np
 from minigrad.backends import cuda
 from minigrad.creation import as_tensor, tensor
 from minigrad.data.dataset import Dataset, Rows, size
-from minigrad.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+from minigrad.data.prefetch import Prefetch
+from minigrad.data.sampler import BatchSampler, RandomSampler, SequentialSampler, check_positive
 from minigrad.dtypes import float64
 from minigrad.errors import ShapeError
 from minigrad.functions import stack
@@ -31,12 +32,16 @@ class DataLoader(Generic[T_co]):
         sampler: an iterable of indices, in place of ``shuffle``.
         batch_sampler: an iterable of lists of indices, in place of ``batch_size``, ``shuffle``,
             ``sampler`` and ``drop_last``.
-        num_workers: 0, as everything is loaded by the process that asks.
+        num_workers: 0: a batch is made when the loop asks for it; 1: a thread makes the next ones
+            ahead, and pins them, while the loop is at work (or the GPU is).
         collate_fn: makes a batch of a list of samples; ``default_collate`` if None.
         pin_memory: put the tensors of a batch into pinned memory, from which
             ``x.to("cuda", non_blocking=True)`` copies while the host prepares the next one.
         drop_last: leave out the last batch where it would be smaller than the others.
         generator: where the order is drawn from; the default generator (``manual_seed``) if None.
+        prefetch_factor: how many batches the thread makes ahead, 2 if None. Order and random
+            numbers stay those of ``num_workers=0``: a batch that draws some is made when it is
+            asked for.
 
     Raises:
         ValueError: arguments that exclude each other, or a value out of range.
@@ -49,8 +54,9 @@ class DataLoader(Generic[T_co]):
         >>> [(x.tolist(), y.tolist()) for x, y in DataLoader(data, batch_size=3)]
         [([0, 1, 2], [0, 1, 4]), ([3, 4], [9, 16])]
 
-    Differs: of PyTorch's, iterable-style datasets, worker processes and ``batch_size=None`` are
-    missing. A shuffling loader warns where the last batch of an epoch would hold one sample.
+    Differs: of PyTorch's, iterable-style datasets, worker processes (here the one worker is a
+    thread) and ``batch_size=None`` are missing. A shuffling loader warns where the last batch of an
+    epoch would hold one sample.
     """
 
     def __init__(
@@ -66,16 +72,25 @@ class DataLoader(Generic[T_co]):
         *,
         drop_last: bool = False,
         generator: Generator | None = None,
+        prefetch_factor: int | None = None,
     ) -> None:
         if not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"DataLoader expects a dataset with dataset[i], got {type(dataset).__name__}; "
                 "make a list of its samples, or define __getitem__ and __len__."
             )
-        if num_workers != 0:
+        if num_workers not in (0, 1):
             raise ValueError(
-                f"num_workers must be 0, got {num_workers}: there are no worker processes."
+                f"num_workers must be 0, or 1 for a thread that makes batches ahead, got "
+                f"{num_workers}: there are no worker processes."
             )
+        if prefetch_factor is not None:
+            if not num_workers:
+                raise ValueError(
+                    f"prefetch_factor={prefetch_factor} needs num_workers=1, the thread that makes "
+                    "batches ahead; without one, leave it out."
+                )
+            check_positive(prefetch_factor, "prefetch_factor")
         if sampler is not None and shuffle:
             raise ValueError(
                 "sampler= and shuffle=True exclude each other: the sampler sets the order."
@@ -109,6 +124,7 @@ class DataLoader(Generic[T_co]):
         self.sampler = sampler
         self.batch_sampler = batch_sampler
         self.num_workers = num_workers
+        self.prefetch_factor = 2 if num_workers and prefetch_factor is None else prefetch_factor
         self.collate_fn = collate_fn or default_collate
         if pin_memory and not cuda.probe():
             warn("pin_memory=True does nothing: there is no GPU.", stacklevel=2)
@@ -119,7 +135,11 @@ class DataLoader(Generic[T_co]):
 
     def __iter__(self) -> Iterator[Any]:
         batches = self._batches()
-        return map(pinned, batches) if self.pin_memory else batches
+        if self.pin_memory:
+            batches = map(pinned, batches)
+        if self.prefetch_factor is None:
+            return batches
+        return iter(Prefetch(batches, self.prefetch_factor))
 
     def _batches(self) -> Iterator[Any]:
         rows = Rows.of(self.dataset) if self.collate_fn is default_collate else None

@@ -71,12 +71,13 @@ class RandomSampler(Sampler[int]):
         return size(self.data_source) if self._num_samples is None else self._num_samples
 
     def __iter__(self) -> Iterator[int]:
-        n, rng = size(self.data_source), rng_of(self.generator)
+        n = size(self.data_source)
         if self.replacement:
-            yield from rng.integers(n, size=self.num_samples).tolist()
+            yield from rng_of(self.generator).integers(n, size=self.num_samples).tolist()
             return
         for start in range(0, self.num_samples, n):
-            yield from rng.permutation(n)[: self.num_samples - start].tolist()
+            order = rng_of(self.generator).permutation(n)
+            yield from order[: self.num_samples - start].tolist()
 
     def __len__(self) -> int:
         return self.num_samples

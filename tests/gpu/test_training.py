@@ -63,6 +63,7 @@ def test_a_copy_from_pinned_memory_does_not_wait(gpu):
 def test_a_loader_pins_its_batches(gpu):
     for loader in (
         data.DataLoader(digits(), 64, pin_memory=True),
+        data.DataLoader(digits(), 64, pin_memory=True, num_workers=1, prefetch_factor=3),
         data.DataLoader([(mg.ones(2), {"a": 1.0, "b": "x"})] * 4, 2, pin_memory=True),
     ):
         batch = next(iter(loader))
