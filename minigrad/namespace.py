@@ -49,6 +49,7 @@ class TensorNamespace:
     log1p = staticmethod(Methods.log1p)
     matmul = staticmethod(Methods.matmul)
     relu = staticmethod(Methods.relu)
+    sigmoid = staticmethod(Methods.sigmoid)
     sign = staticmethod(Methods.sign)
     sin = staticmethod(Methods.sin)
     sinh = staticmethod(Methods.sinh)
@@ -67,6 +68,10 @@ class TensorNamespace:
     @staticmethod
     def relu_backward(grad: Any, y: Any) -> Any:
         return grad * (y > 0)
+
+    @staticmethod
+    def sigmoid_backward(grad: Any, y: Any) -> Any:
+        return grad * (y * (1 - y))
 
     @staticmethod
     def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:

@@ -129,7 +129,7 @@ class NumpyBackend(
                 return False
             work = rows.size * (len(other) if name == "linear" else other.shape[-1])
             return bool(rows.size < 4096 and work < BLAS_THREADS)
-        if name in ("relu", "relu_backward"):
+        if name in ("relu", "relu_backward", "sigmoid", "sigmoid_backward"):
             return bool(args[0].size < FEW)
         if name in ("softmax_cross_entropy", "softmax_cross_entropy_backward"):
             scores = args[0] if name == "softmax_cross_entropy" else args[1]

@@ -45,6 +45,24 @@ def test_relu_as_the_reference_has_it(cuda, reference):
 
 
 @few
+@given(shape=shapes, dtype=dtypes)
+def test_the_logistic_function_and_its_gradient(cuda, reference, shape, dtype):
+    x, dy = (normal(*shape, dtype=dtype, seed=s) for s in (0, 1))
+    y = cuda.sigmoid(x * 20)
+    assert y.dtype == dtype
+    assert_near(y, reference.sigmoid(exact(x * 20)))
+    dx = cuda.sigmoid_backward(dy, y)
+    assert dx.dtype == dtype
+    assert_near(dx, reference.sigmoid_backward(exact(dy), exact(y)))
+
+
+def test_the_logistic_function_at_its_ends(cuda):
+    x = np.array([-1e30, -90, 0, 90, np.inf, -np.inf, np.nan], "f")
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(cuda.sigmoid(x), [0, 8.2e-40, 0.5, 1, 1, 0, np.nan], atol=1e-39)
+
+
+@few
 @given(shape=shapes, dtype=dtypes, axis=st.sampled_from([0, 1, -1]))
 def test_the_gradient_of_a_bias(cuda, shape, dtype, axis):
     dy = normal(*shape, dtype=dtype)

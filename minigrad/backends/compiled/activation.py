@@ -1,4 +1,6 @@
-"""ReLU and its gradient in one pass."""
+"""ReLU, its gradient and that of the logistic function in one pass each.
+
+The logistic function itself is NumPy's, whose exp computes eight numbers at once."""
 
 from __future__ import annotations
 
@@ -29,6 +31,14 @@ def where_positive(grad: Array, y: Array, dx: Array) -> None:
         dx[i] = grad[i] if y[i] > nothing else nothing
 
 
+@kernel
+def times_slope(grad: Array, y: Array, dx: Array) -> None:
+    """dx = dy y (1 - y)."""
+    one = grad.dtype.type(1)
+    for i in range(y.size):
+        dx[i] = grad[i] * (y[i] * (one - y[i]))
+
+
 class Activation(numpy.Activation):
     """Large arrays are shared out among the threads."""
 
@@ -44,10 +54,25 @@ class Activation(numpy.Activation):
         return y
 
     def relu_backward(self, grad: Array, y: Array) -> Array:
-        if y.size < FEW or not self.compiles(y) or grad.dtype != y.dtype or grad.shape != y.shape:
+        if not self._suit(grad, y):
             return super().relu_backward(grad, y)
-        dx = np.empty_like(y)
-        dy, value, out = flat(grad, y, dx)
-        dy, value = plain(dy), plain(value)
-        shared(lambda i, j: where_positive(dy[i:j], value[i:j], out[i:j]), out)
-        return dx
+        return _one_pass(where_positive, grad, y)
+
+    def sigmoid_backward(self, grad: Array, y: Array) -> Array:
+        if not self._suit(grad, y):
+            return super().sigmoid_backward(grad, y)
+        return _one_pass(times_slope, grad, y)
+
+    def _suit(self, grad: Array, y: Array) -> bool:
+        """Whether kernels take these, and gain by it."""
+        same = grad.dtype == y.dtype and grad.shape == y.shape
+        return same and y.size >= FEW and self.compiles(y)
+
+
+def _one_pass(kernel: Callable[[Array, Array, Array], None], grad: Array, y: Array) -> Array:
+    """What ``kernel`` makes of each dy and y."""
+    dx = np.empty_like(y)
+    dy, value, out = flat(grad, y, dx)
+    dy, value = plain(dy), plain(value)
+    shared(lambda i, j: kernel(dy[i:j], value[i:j], out[i:j]), out)
+    return dx

@@ -6,7 +6,8 @@ from minigrad.backends.base import Array, Backend
 
 
 class Activation(Backend):
-    """The rectified linear unit; the others are formulas (ops/activation.py)."""
+    """The rectified linear unit and the logistic function; the others are formulas
+    (ops/activation.py)."""
 
     def relu(self, x: Array) -> Array:
         """max(x, 0)."""
@@ -15,3 +16,11 @@ class Activation(Backend):
     def relu_backward(self, grad: Array, y: Array) -> Array:
         """dx = dy where y > 0, else 0."""
         return grad * (y > 0)
+
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + exp(-x)). Where exp(-x) overflows, 1 / inf is the 0 that is wanted."""
+        return 1 / (1 + self.exp(-x))
+
+    def sigmoid_backward(self, grad: Array, y: Array) -> Array:
+        """dx = dy y (1 - y)."""
+        return grad * (y * (1 - y))

@@ -1,6 +1,6 @@
-// ReLU, the gradient of a bias, dropout: each value once, in a stride of all threads over all elements.
+// Activations, the gradient of a bias, dropout: each value once, in a stride of all threads over all elements.
 
-// ---- ReLU and the gradient of a bias -----------------------------------------------------------
+// ---- activations and the gradient of a bias ----------------------------------------------------
 
 // y = max(x, 0); NaN stays NaN.
 extern "C" __global__ void relu(
@@ -18,6 +18,26 @@ extern "C" __global__ void relu_backward(
     u32 n) {
     for (u32 i = first_element(); i < n; i += all_threads())
         dx[i] = A(y[i]) > A(0) ? grad[i] : T(A(0));
+}
+
+// y = 1 / (1 + exp(-x)); where exp overflows, 1 / inf is the 0 that is wanted.
+extern "C" __global__ void sigmoid(
+    const T* __restrict__ x,  // [n]
+    T* __restrict__ y,        // [n]
+    u32 n) {
+    for (u32 i = first_element(); i < n; i += all_threads()) y[i] = T(A(1) / (A(1) + exp(-A(x[i]))));
+}
+
+// dx = dy y (1 - y).
+extern "C" __global__ void sigmoid_backward(
+    const T* __restrict__ grad,  // [n]
+    const T* __restrict__ y,     // [n]
+    T* __restrict__ dx,          // [n]
+    u32 n) {
+    for (u32 i = first_element(); i < n; i += all_threads()) {
+        A value = y[i];
+        dx[i] = T(A(grad[i]) * (value * (A(1) - value)));
+    }
 }
 
 // db = sum of dy over the images and places of a channel, for each part of it.
