@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends import backend_of, for_device
+from minigrad.backends import backend_of, capture, for_device
 from minigrad.dtypes import as_dtype, get_default_dtype, int64
 from minigrad.errors import DtypeError, RangeError, ShapeError
 from minigrad.generator import Generator, rng_of
@@ -58,7 +58,7 @@ def tensor(
         array = array.copy()
     if backend_of(array).name != "numpy" and device is None:
         device = backend_of(array).device_of(array)
-    made = wrap(array)
+    made = wrap(capture.given(array))
     if device is not None:
         made = made.to(device=device)
     return made.requires_grad_() if requires_grad else made

@@ -145,8 +145,6 @@ class Program:
         if found is None:
             self.leaves.append((weakref.ref(tensor), array))
             found = self._constant(array)
-            if self.made(tensor):  # of given values, as by zeros(): it may be changed
-                found = tensor.array = self.call(anew, (found,), {})
         return found
 
     def _constant(self, array: Array) -> Captured:
@@ -407,6 +405,12 @@ def empty(shape: Any, dtype: Any) -> Array:
     return np.empty(shape, dtype) if active is None else run(np.empty, (shape, dtype))
 
 
+def given(x: Any) -> Any:
+    """An array of given values, as of ``zeros()``: in a program it is made anew in each run, for it
+    may be changed."""
+    return x if active is None or type(x) is not np.ndarray else run(anew, (x,))
+
+
 def effect(function: Callable[..., Any], *args: Any) -> Any:
     """``function(*args)``, which changes more than arrays: in a program it is called each time."""
     if active is None or threading.get_ident() != active.thread:
@@ -516,10 +520,12 @@ class CaptureBackend:
         return self.real.to_host(read(x))
 
     def from_host(self, x: Any, device: str) -> Array:
-        """The same array."""
-        return x
+        """The same array, or a copy of it in each run."""
+        return given(x)
 
-    constant = from_host
+    def constant(self, x: Any, device: str) -> Array:
+        """The same array, which nobody changes."""
+        return x
 
     def run(self, op: Any, *arrays: Array) -> Array:
         """The value of an op within the rule of another."""
