@@ -546,6 +546,61 @@ def test_the_source_can_be_read():
     assert "dot(x0, c" in step.source and "maximum(" in step.source
 
 
+def images(model):
+    """A function of a batch, to train a model of images with."""
+    optimizer = mg.optim.Adam(model.parameters(), lr=0.01)
+
+    def step(x, t):
+        optimizer.zero_grad()
+        hidden = model[:4](x)
+        loss = F.cross_entropy(model[4:](hidden), t)
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), hidden.detach()
+
+    return step
+
+
+def test_kernels_of_one_loop_are_called_without_their_python():
+    pytest.importorskip("numba")
+    mg.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Sigmoid(), nn.MaxPool2d(3, 2)),
+        *(nn.Flatten(), nn.Linear(288, 60), nn.BatchNorm1d(60), nn.ReLU(), nn.Linear(60, 3)),
+    )
+    twin = copy.deepcopy(model)
+    plain, step, infer = images(twin), mg.compile(images(model)), mg.compile(model)
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(6):
+        x, t = mg.tensor(rng.standard_normal((16, 2, 27, 28)).astype("f")), mg.arange(16) % 3
+        kept += zip(step(x, t), plain(x, t), strict=True)
+    model.eval(), twin.eval()
+    with mg.no_grad():
+        for _ in range(4):
+            x = mg.tensor(rng.standard_normal((4, 2, 27, 28)).astype("f"))
+            kept.append((infer(x), twin(x)))
+    for found, expected in kept:  # at the end: no result is overwritten by a later call
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), twin.state_dict()[name].numpy(), name)
+    for name in ("column_norm(", "column_norm_backward(", "largest_of_four(", "to_winners("):
+        assert name in step.source, name
+    assert "column_inference(" in infer.source
+
+
+def test_memory_seen_past_the_protocols_ends_capturing():
+    @mg.compile
+    def step(x):
+        y = x * 2
+        return mg.from_numpy(np.ascontiguousarray(y.array)[:2]) + 1
+
+    with pytest.warns(UserWarning, match="ascontiguousarray"):
+        step(mg.ones(3))
+    np.testing.assert_array_equal(step(mg.zeros(3)).numpy(), [1, 1])
+
+
 def test_results_nobody_uses_are_left_out():
     @mg.compile
     def step(x):

@@ -148,6 +148,12 @@ class Program:
         return found
 
     def _constant(self, array: Array) -> Captured:
+        for known in self._places.values():
+            if known.ref.kind in "xv" and np.may_share_memory(known.plain, array):
+                self.give_up(
+                    "it sees the memory of a captured array in a way that NumPy does not tell of "
+                    "(ascontiguousarray and other functions that take no subclasses)"
+                )
         self.constants.append(array)
         return self._captured(array, Ref("c", len(self.constants) - 1, array))
 
@@ -195,7 +201,10 @@ class Program:
         if isinstance(result, np.generic):  # in the program, too: an array can be changed in place
             function, result = _as_array(function), np.asarray(result)
         places = {_place(plain(a)): a for a in given}
+        before = self._numbers
         out = self._results(result, places)
+        if function in _VIEWS and self._numbers == before:
+            return out  # seen so already
         if isinstance(out, Captured) and out.ref.kind == "c" and _place(plain(out)) not in places:
             return out  # a view of a constant: found once and for all
         changes = "out" in kwargs or function in _IN_PLACE
@@ -355,6 +364,7 @@ for _name in REDUCTIONS:
     setattr(Captured, _name, _reduction(REDUCTIONS[_name]))
 
 _NONE: dict[str, Any] = {}
+_VIEWS = {np.ndarray.transpose, np.ndarray.reshape, np.ndarray.swapaxes, np.transpose, np.reshape}
 _IN_PLACE = {np.ndarray.__setitem__, np.ndarray.fill, np.ndarray.sort, np.copyto, np.add.at}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backends import capture
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import normalization as numpy
@@ -357,7 +358,7 @@ class Normalization(numpy.Normalization):
         if not self._whole(channels):
             return super().batch_norm_of(channels, gamma, beta, eps)
         x = plain(channels.array)
-        y, stats = np.empty_like(x), np.empty((3, channels.channels), x.dtype)
+        y, stats = np.empty_like(x), capture.empty((3, channels.channels), x.dtype)
         column_norm(x, *_affine(gamma, beta, x), float(eps), y, stats[0], stats[1], stats[2])
         return y, stats[0], stats[1], stats[2]
 
@@ -373,8 +374,8 @@ class Normalization(numpy.Normalization):
         if not self._whole(channels):
             return super().batch_norm_backward_of(channels, grad, gamma, mean, inv_std, needs_dx)
         x = plain(channels.array)
-        dx = np.empty(x.shape if needs_dx else (0, 0), x.dtype)
-        sums = np.empty((2, channels.channels), x.dtype)
+        dx = capture.empty(x.shape if needs_dx else (0, 0), x.dtype)
+        sums = capture.empty((2, channels.channels), x.dtype)
         given = _affine(gamma, None, x)[0], plain(mean), plain(inv_std)
         column_norm_backward(plain(grad), x, *given, dx, sums[0], sums[1])
         return dx if needs_dx else None, sums[0], sums[1]

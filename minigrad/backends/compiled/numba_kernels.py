@@ -9,8 +9,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import numpy as np
-
 from minigrad.backends import capture
 
 #: Sums may be put in another order, a product and a sum rounded once: what vector units need. NaN
@@ -77,4 +75,4 @@ def exact_kernel(function: Callable[..., Any]) -> Any:
 
 def plain(x: Any) -> Any:
     """``x`` as kernels take it: contiguous, writable; a copy where it is not so."""
-    return x if x.flags.carray else np.array(x, order="C")
+    return x if x.flags.carray else x.copy()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minigrad.backends import capture
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import pooling as numpy
@@ -118,8 +119,8 @@ class Pooling(numpy.Pooling):
         if not numpy.simple(x, padding) or not self.compiles(x):
             return super().max_pool2d(x, kernel, stride, padding, dilation, size)
         pixels = plain(channels_last(x))
-        y = np.empty((len(x), *size, x.shape[1]), x.dtype)
-        winner = np.empty(y.shape, self._cell_type(kernel))
+        y = capture.empty((len(x), *size, x.shape[1]), x.dtype)
+        winner = capture.empty(y.shape, self._cell_type(kernel))
 
         def job(i: int, j: int) -> None:
             if kernel == stride == (2, 2) and dilation == (1, 1):
@@ -147,7 +148,9 @@ class Pooling(numpy.Pooling):
         dy, won = plain(channels_last(grad)), plain(channels_last(winner))
         size = grad.shape[2] * stride[0], grad.shape[3] * stride[1]
         everywhere = kernel == stride and dilation == (1, 1) and size == shape[2:]
-        dx = (np.empty if everywhere else np.zeros)((shape[0], *shape[2:], shape[1]), grad.dtype)
+        dx = capture.empty((shape[0], *shape[2:], shape[1]), grad.dtype)
+        if not everywhere:
+            dx.fill(0)
 
         def job(i: int, j: int) -> None:
             if numpy.apart(kernel, stride, dilation):

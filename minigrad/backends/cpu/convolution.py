@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.backends.base import Array
 from minigrad.backends.cpu import depthwise
-from minigrad.backends.cpu.layout import channels_first, channels_last, column_sums
+from minigrad.backends.cpu.layout import channels_first, channels_last, column_sums, contiguous
 from minigrad.backends.cpu.threads import BLAS_THREADS, one_blas_thread, pool
 from minigrad.backends.reference import convolution as reference
 from minigrad.backends.reference.windows import Pads, Pair
@@ -177,7 +177,7 @@ class Convolution(reference.Convolution):
             g = _geometry(x[:, i], weight[o], stride, padding, dilation)
             if needs[1]:  # first: it needs more room besides, and dx is large
                 dkernel = self._dkernel(grad[..., o], x[:, i], g)
-                dweight.append(np.ascontiguousarray(dkernel.transpose(3, 2, 0, 1)))
+                dweight.append(contiguous(dkernel.transpose(3, 2, 0, 1)))
             if needs[0]:
                 dx.append(self._dx(grad[..., o], weight[o], g))
         return (

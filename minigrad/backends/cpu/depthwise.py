@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends.base import Array
-from minigrad.backends.cpu.layout import channels_first, column_sums, in_blocks
+from minigrad.backends.cpu.layout import channels_first, column_sums, contiguous, in_blocks
 from minigrad.backends.reference.windows import Pads, Pair
 from minigrad.shapes import conv_size
 
@@ -61,7 +61,7 @@ def backward(
 
     total = np.sum(in_blocks(job, grad), axis=0)
     dx = channels_first(padded[:, top : top + h, left : left + w])
-    dweight = np.ascontiguousarray(total.transpose(2, 0, 1)[:, None])
+    dweight = contiguous(total.transpose(2, 0, 1)[:, None])
     return dx if needs[0] else None, dweight if needs[1] else None
 
 
@@ -76,7 +76,7 @@ def _padded(x: Array, padding: Pads) -> Array:
 
 def _kernel(weight: Array) -> Array:
     """(C, 1, kh, kw) as (kh, kw, C)."""
-    return np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))
+    return contiguous(weight[:, 0].transpose(1, 2, 0))
 
 
 def _size(padded: Array, weight: Array, stride: Pair, dilation: Pair) -> Pair:

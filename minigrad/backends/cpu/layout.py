@@ -16,11 +16,17 @@ BLOCK = 1 << 18
 WORTH_SHARING = 1 << 19
 
 
+def contiguous(x: Array) -> Array:
+    """``x``, or a copy in the order of its axes. (``np.ascontiguousarray`` is none of the functions
+    that a captured step can note.)"""
+    return x if x.flags.c_contiguous else x.copy()
+
+
 def channels_last(x: Array) -> Array:
     """``x`` (N, C, H, W) as (N, H, W, C), contiguous; no copy where its memory is so already."""
     view = x.transpose(0, 2, 3, 1)
-    if view.flags.c_contiguous:
-        return view
+    if view.flags.c_contiguous or x.size < WORTH_SHARING:
+        return contiguous(view)
     y = np.empty(view.shape, x.dtype)
 
     def job(start: int, stop: int) -> None:

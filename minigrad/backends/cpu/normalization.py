@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.backends.base import Array
-from minigrad.backends.cpu.layout import column_sums, in_blocks
+from minigrad.backends.cpu.layout import column_sums, contiguous, in_blocks
 from minigrad.backends.reference import normalization as reference
 from minigrad.backends.reference.normalization import Running
 from minigrad.shapes import prod
@@ -38,10 +38,10 @@ class Channels:
     def seen(self, x: Array) -> Array:
         """An array of x's shape in this view (a copy where it lies differently in memory)."""
         if self.planes:
-            return np.ascontiguousarray(x).reshape(len(x), self.channels, -1)
+            return contiguous(x).reshape(len(x), self.channels, -1)
         if x.ndim > 2:
             x = x.transpose(0, *range(2, x.ndim), 1)
-        return np.ascontiguousarray(x).reshape(self.count, self.channels)
+        return contiguous(x).reshape(self.count, self.channels)
 
     def restored(self, y: Array) -> Array:
         """An array in this view as one of x's shape."""
@@ -158,7 +158,7 @@ class Normalization(reference.Normalization):
         if not self._suits(x) or not x.size:
             return super().layer_norm(x, gamma, beta, axes, eps)
         features = prod(x.shape[axes[0] :])
-        rows = np.ascontiguousarray(x).reshape(-1, features)
+        rows = contiguous(x).reshape(-1, features)
         scale = np.ones(features, x.dtype) if gamma is None else gamma.ravel()
         shift = np.zeros(features, x.dtype) if beta is None else beta.ravel()
         y, mean, inv_std = self.row_norm(rows, scale, shift, eps)
@@ -178,7 +178,7 @@ class Normalization(reference.Normalization):
         if not self._suits(x) or not x.size:
             return super().layer_norm_backward(grad, x, gamma, mean, inv_std, axes, needs)
         shape = x.shape[axes[0] :]
-        rows, dy = (np.ascontiguousarray(a).reshape(-1, prod(shape)) for a in (x, grad))
+        rows, dy = (contiguous(a).reshape(-1, prod(shape)) for a in (x, grad))
         scale = np.ones(prod(shape), x.dtype) if gamma is None else gamma.ravel()
         dx, dgamma, dbeta = self.row_norm_backward(dy, rows, scale, mean.ravel(), inv_std.ravel())
         return (
