@@ -31,33 +31,25 @@ class Normalization(Launching, reference.Normalization):
             return super().batch_norm(x, gamma, beta, eps, running)
         moved = running if running is not None and self._moves(running, x) else STILL
         x = self.plain(x)
-        n, c, s = x.shape[0], x.shape[1], prod(x.shape[2:])
-        grid, part, parts = channels(n, c, s)
-        wide, kind = self.wide(x), x.dtype.char
         y = self.empty(x.shape, dtype=x.dtype)
-        mean, var, inv_std = (self.empty((c,), dtype=wide) for _ in range(3))
-        given: dict[str, Any] = {"x": x, "count": n * s, "C": c, "S": s}
-        out: dict[str, Any] = {
-            "gamma": self.parameter(gamma, x),
-            "beta": self.parameter(beta, x),
-            "y": y,
-            "mean": mean,
-            "var": var,
-            "inv_std": inv_std,
-            "running_mean": moved.mean,
-            "running_var": moved.var,
-            "eps": eps,
-            "momentum": moved.share,
-            "bessel": moved.correction,
-        }
-        if parts == 1:
-            self.launch("norm.batch_norm", grid, kind, **given, **out)
-        else:
-            for name in ("part_mean", "part_squares"):
-                given[name] = self.empty((parts, c), dtype=wide)
-            given.update(part=part, parts=parts)
-            self.launch("norm.batch_norm_moments", grid, kind, **given)
-            self.launch("norm.batch_norm_normalize", grid, kind, **given, **out)
+        mean, var, inv_std = (self.empty((x.shape[1],), dtype=self.wide(x)) for _ in range(3))
+        self._launch_channels(
+            ("norm.batch_norm", "norm.batch_norm_moments", "norm.batch_norm_normalize"),
+            ("part_mean", "part_squares"),
+            x,
+            {"x": x},
+            gamma=self.parameter(gamma, x),
+            beta=self.parameter(beta, x),
+            y=y,
+            mean=mean,
+            var=var,
+            inv_std=inv_std,
+            running_mean=moved.mean,
+            running_var=moved.var,
+            eps=eps,
+            momentum=moved.share,
+            bessel=moved.correction,
+        )
         if running is not None and moved is STILL:
             self.move_running(running, mean, var)
         return y, mean, var, inv_std
@@ -81,30 +73,26 @@ class Normalization(Launching, reference.Normalization):
         if not self.takes(x):
             return super().batch_norm_backward(grad, x, gamma, mean, inv_std, needs)
         x = self.plain(x)
-        n, c, s = x.shape[0], x.shape[1], prod(x.shape[2:])
-        grid, part, parts = channels(n, c, s)
-        wide, kind = self.wide(x), x.dtype.char
-        given: dict[str, Any] = {
-            "grad": self.plain(grad, x.dtype),
-            "x": x,
-            "mean": self.parameter(mean, x),
-            "inv_std": self.parameter(inv_std, x),
-            "count": n * s,
-            "C": c,
-            "S": s,
-        }
         dx = self.empty(x.shape, dtype=x.dtype) if needs[0] else None
-        dgamma = self.empty((c,), dtype=wide) if needs[1] else None
-        dbeta = self.empty((c,), dtype=wide) if needs[2] else None
-        out = {"gamma": self.parameter(gamma, x), "dx": dx, "dgamma": dgamma, "dbeta": dbeta}
-        if parts == 1:
-            self.launch("norm.batch_norm_backward", grid, kind, **given, **out)
-        else:
-            for name in ("part_dy", "part_dy_x_hat"):
-                given[name] = self.empty((parts, c), dtype=wide)
-            given.update(part=part, parts=parts)
-            self.launch("norm.batch_norm_backward_sums", grid, kind, **given)
-            self.launch("norm.batch_norm_backward_input", grid, kind, **given, **out)
+        dgamma, dbeta = (
+            self.empty((x.shape[1],), dtype=self.wide(x)) if need else None for need in needs[1:]
+        )
+        name = "norm.batch_norm_backward"
+        self._launch_channels(
+            (name, f"{name}_sums", f"{name}_input"),
+            ("part_dy", "part_dy_x_hat"),
+            x,
+            {
+                "grad": self.plain(grad, x.dtype),
+                "x": x,
+                "mean": self.parameter(mean, x),
+                "inv_std": self.parameter(inv_std, x),
+            },
+            gamma=self.parameter(gamma, x),
+            dx=dx,
+            dgamma=dgamma,
+            dbeta=dbeta,
+        )
         return dx, self._like(dgamma, x, gamma), self._like(dbeta, x, gamma)
 
     def batch_norm_inference(
@@ -161,6 +149,29 @@ class Normalization(Launching, reference.Normalization):
                 grad, x, gamma, mean, inv_std, (False, needs[1], needs[2])
             )
         return dx, dgamma, dbeta
+
+    def _launch_channels(
+        self,
+        names: tuple[str, str, str],
+        partial: tuple[str, str],
+        x: Array,
+        given: dict[str, Any],
+        **rest: Any,
+    ) -> None:
+        """One kernel where a block takes a whole channel. Where several share it, two: from
+        ``given`` the sums of each part, by the names ``partial``, and from these the result.
+        """
+        n, c, s = x.shape[0], x.shape[1], prod(x.shape[2:])
+        grid, part, parts = channels(n, c, s)
+        one, first, second = names
+        given = given | {"count": n * s, "C": c, "S": s}
+        if parts == 1:
+            self.launch(one, grid, x.dtype.char, **given, **rest)
+            return
+        sums = {name: self.empty((parts, c), dtype=self.wide(x)) for name in partial}
+        given |= sums | {"part": part, "parts": parts}
+        self.launch(first, grid, x.dtype.char, **given)
+        self.launch(second, grid, x.dtype.char, **given, **rest)
 
     def layer_norm(
         self, x: Array, gamma: Array | None, beta: Array | None, axes: tuple[int, ...], eps: float
@@ -230,20 +241,10 @@ class Normalization(Launching, reference.Normalization):
             return super().rms_norm(x, gamma, axes, eps)
         x = self.plain(x)
         width = prod(x.shape[len(x.shape) - len(axes) :])
-        count = x.size // width
         y = self.empty(x.shape, dtype=x.dtype)
         inv_rms = self.empty(_kept(x, axes), dtype=self.wide(x))
-        self.launch(
-            "norm.rms_norm",
-            rows(count, width),
-            x.dtype.char,
-            x=x,
-            gamma=self.parameter(gamma, x),
-            y=y,
-            inv_rms=inv_rms,
-            rows=count,
-            width=width,
-            eps=eps,
+        self._launch_rows(
+            "norm.rms_norm", x, width, gamma=self.parameter(gamma, x), y=y, inv_rms=inv_rms, eps=eps
         )
         return y, inv_rms
 
@@ -260,31 +261,33 @@ class Normalization(Launching, reference.Normalization):
             return super().rms_norm_backward(grad, x, gamma, inv_rms, axes, needs)
         x, shape = self.plain(x), x.shape[len(x.shape) - len(axes) :]
         grad, width = self.plain(grad, x.dtype), prod(shape)
-        count = x.size // width
         inv_rms = self.parameter(inv_rms, x)
         dx = dgamma = None
         if needs[0]:
             dx = self.empty(x.shape, dtype=x.dtype)
-            self.launch(
+            self._launch_rows(
                 "norm.rms_norm_backward",
-                rows(count, width),
-                x.dtype.char,
+                x,
+                width,
                 grad=grad,
-                x=x,
                 gamma=self.parameter(gamma, x),
                 inv_rms=inv_rms,
                 dx=dx,
-                rows=count,
-                width=width,
             )
         if needs[1]:
             dgamma, _ = self._parameter_gradients(
-                grad, x, None, inv_rms, (count, width, 1, 1), (True, False)
+                grad, x, None, inv_rms, (x.size // width, width, 1, 1), (True, False)
             )
             dgamma = self._like(dgamma, x, gamma).reshape(shape)
         return dx, dgamma
 
     # ---- rows -----------------------------------------------------------------------------------
+
+    def _launch_rows(self, name: str, x: Array, width: int, **rest: Any) -> None:
+        """A kernel on the rows of x, ``width`` values each."""
+        count = x.size // width
+        grid = rows(count, width)
+        self.launch(name, grid, x.dtype.char, x=x, rows=count, width=width, **rest)
 
     def _row_norm(
         self,
@@ -301,19 +304,16 @@ class Normalization(Launching, reference.Normalization):
         count = x.size // width
         y = self.empty(x.shape, dtype=x.dtype)
         mean, var, inv_std = (self.empty((count,), dtype=self.wide(x)) for _ in range(3))
-        self.launch(
+        self._launch_rows(
             "norm.layer_norm",
-            rows(count, width),
-            x.dtype.char,
-            x=x,
+            x,
+            width,
             gamma=self.parameter(gamma, x),
             beta=self.parameter(beta, x),
             y=y,
             mean=mean,
             var=var,
             inv_std=inv_std,
-            rows=count,
-            width=width,
             groups=groups,
             S=s,
             eps=eps,
@@ -334,23 +334,20 @@ class Normalization(Launching, reference.Normalization):
         """The three gradients; ``sizes`` are those of (N, C, S) and the groups."""
         _, _, s, groups = sizes
         x = self.plain(x)
-        grad, count = self.plain(grad, x.dtype), x.size // width
+        grad = self.plain(grad, x.dtype)
         mean, inv_std = self.parameter(mean, x), self.parameter(inv_std, x)
         dx = dgamma = dbeta = None
         if needs[0]:
             dx = self.empty(x.shape, dtype=x.dtype)
-            self.launch(
+            self._launch_rows(
                 "norm.layer_norm_backward",
-                rows(count, width),
-                x.dtype.char,
+                x,
+                width,
                 grad=grad,
-                x=x,
                 gamma=self.parameter(gamma, x),
                 mean=mean,
                 inv_std=inv_std,
                 dx=dx,
-                rows=count,
-                width=width,
                 groups=groups,
                 S=s,
             )
