@@ -26,6 +26,7 @@ __all__ = [
     "available",
     "backend_of",
     "backends",
+    "bounds",
     "cuda",
     "cuda_backend",
     "device_of",
@@ -120,6 +121,16 @@ def for_device(device: Any) -> tuple[Any, str]:
         backend = cuda_backend()
         return backend, backend.full_name(index)
     raise DeviceError(f'device "{name}" is not known; use "cpu", "cuda" or "cuda:1".')
+
+
+def bounds(array: Array) -> tuple[Any, Any] | None:
+    """The least and the largest value, to check them; None where there are none, or where looking
+    at them would wait for a device (``CupyBackend.check_values``).
+    """
+    if not (backend_of(array).synchronous and array.size):
+        return None
+    with device_of(array):
+        return array.min().item(), array.max().item()
 
 
 class device_of:  # noqa: N801 - named as quiet

@@ -130,6 +130,12 @@ class CupyBackend(Reference):
             self._hook = Peaks()
             self._hook.__enter__()
 
+    def check_values(self, check: bool = True) -> None:
+        """Look at indices, targets and probabilities to check them, as on the CPU, or (at first) do
+        not: each check waits for the GPU. Without, a class out of range is no error.
+        """
+        self.synchronous = check
+
     def set_precision(self, precision: str) -> None:
         """See ``set_float32_matmul_precision``. CuPy's own products are exact, unless the
         environment variable CUPY_TF32 says otherwise.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from minigrad import ops
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, bounds
 from minigrad.backends import numpy as host
 from minigrad.dtypes import int64
 from minigrad.errors import DeviceError, DtypeError, RangeError, ShapeError
@@ -196,11 +196,11 @@ class Indexing(Operators):
         if index.array.__class__ is not self.array.__class__:
             check_devices("places", [self.array, index.array])
         n = self.shape[axis] if self.ndim else 1
-        checked = backend_of(index.array).synchronous and index.array.size
-        if checked and (index.array.min() < 0 or index.array.max() >= n):
+        found = bounds(index.array)
+        if found is not None and (found[0] < 0 or found[1] >= n):
             raise RangeError(
                 f"a place along axis {axis} must be in [0, {n - 1}], got values in "
-                f"[{index.array.min()}, {index.array.max()}]."
+                f"[{found[0]}, {found[1]}]."
             )
 
 

@@ -32,6 +32,30 @@ def test_running_statistics_elsewhere_are_an_error():
     assert estimates[0].tolist() == [0, 0, 0]
 
 
+OUT_OF_RANGE = {
+    "cross_entropy": lambda x, i: F.cross_entropy(x, i),
+    "embedding": lambda x, i: F.embedding(i, x),
+    "gather": lambda x, i: x.gather(1, i.unsqueeze(1)),
+    "one_hot": lambda x, i: F.one_hot(i, 3),
+    "binary_cross_entropy": lambda x, i: F.binary_cross_entropy(i.double(), i.double()),
+}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_values_are_checked_where_that_is_asked_for(two_gpus, name, number):
+    where = f"cuda:{number}"
+    x, i = mg.randn(3, 3, device=where).double(), mg.tensor([0, 7, 2], device=where)
+    two_gpus.check_values()
+    try:
+        with pytest.raises((IndexError, RuntimeError), match="7"):
+            OUT_OF_RANGE[name](x, i)
+        OUT_OF_RANGE[name](x, mg.tensor([0, 1, 1], device=where))
+        assert np.isfinite(F.cross_entropy(x, i, ignore_index=7).item())
+    finally:
+        two_gpus.check_values(False)
+
+
 # ---- where tensors are made, and moved ----------------------------------------------------------
 
 

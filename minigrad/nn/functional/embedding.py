@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad import ops
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, bounds, device_of
 from minigrad.engine import set_recording
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.functions import where
@@ -22,14 +22,14 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         if not tensor.numel():
             raise RuntimeError("one_hot of no elements cannot tell the classes; pass num_classes.")
         num_classes = int(tensor.max()) + 1
-    checked = backend_of(tensor.array).synchronous and tensor.numel()
-    if checked and (int(tensor.min()) < 0 or int(tensor.max()) >= num_classes):
+    found = bounds(tensor.array)
+    if found is not None and (found[0] < 0 or found[1] >= num_classes):
         raise RuntimeError(
-            f"one_hot needs classes in [0, {num_classes - 1}], got {int(tensor.min())} to "
-            f"{int(tensor.max())}."
+            f"one_hot needs classes in [0, {num_classes - 1}], got {found[0]} to {found[1]}."
         )
     xp = backend_of(tensor.array)
-    classes = wrap(xp.arange(num_classes))
+    with device_of(tensor.array):
+        classes = wrap(xp.arange(num_classes))
     return (tensor.unsqueeze(-1) == classes).long()
 
 
@@ -66,11 +66,10 @@ def embedding(
         )
     rows, index = weight.shape[0], input.array
     check_devices("embedding", [index, weight.array])
-    checked = backend_of(index).synchronous and index.size
-    if checked and not (int(index.min()) >= 0 and int(index.max()) < rows):
+    found = bounds(index)
+    if found is not None and (found[0] < 0 or found[1] >= rows):
         raise IndexError(
-            f"embedding expects classes from 0 to {rows - 1}, got {int(index.min())} to "
-            f"{int(index.max())}."
+            f"embedding expects classes from 0 to {rows - 1}, got {found[0]} to {found[1]}."
         )
     if padding_idx is not None and padding_idx < 0:
         padding_idx += rows

@@ -9,7 +9,7 @@ from typing import Literal
 
 from minigrad import ops
 from minigrad.amp import in_float32
-from minigrad.backends import backend_of
+from minigrad.backends import backend_of, bounds, device_of
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.functions import where
 from minigrad.nn.functional.activation import log_softmax, logsigmoid, softplus
@@ -212,13 +212,12 @@ def binary_cross_entropy(
             f"and {target.dtype}; convert the target with .to(input.dtype)."
         )
     for name, tensor in (("input", input), ("target", target)):
-        if backend_of(tensor.array).synchronous and tensor.numel():
-            low, high = float(tensor.array.min()), float(tensor.array.max())
-            if not 0 <= low <= high <= 1:
-                raise RuntimeError(
-                    f"binary_cross_entropy needs {name} values between 0 and 1, got {low:.6g} to "
-                    f"{high:.6g}; scores go to binary_cross_entropy_with_logits."
-                )
+        found = bounds(tensor.array)
+        if found is not None and not 0 <= found[0] <= found[1] <= 1:
+            raise RuntimeError(
+                f"binary_cross_entropy needs {name} values between 0 and 1, got {found[0]:.6g} to "
+                f"{found[1]:.6g}; scores go to binary_cross_entropy_with_logits."
+            )
     loss = apply(ops.BinaryCrossEntropy(), input, target)
     return _reduced(loss if weight is None else loss * weight, reduction)
 
@@ -520,13 +519,11 @@ def _check_classes(name: str, input: Tensor, target: Tensor, axis: int, ignored:
         )
     if target.dtype.kind not in "iu":
         raise DtypeError(f"{name} needs integer targets (int64), got {target.dtype}.")
-    xp, classes = backend_of(target.array), input.shape[axis]
-    if xp.synchronous and target.array.size:
-        low, high = int(target.array.min()), int(target.array.max())
-        if low < 0 or high >= classes:
-            wrong = target.array[
-                ((target.array < 0) | (target.array >= classes)) & (target.array != ignored)
-            ]
+    given, classes = target.array, input.shape[axis]
+    found = bounds(given)
+    if found is not None and (found[0] < 0 or found[1] >= classes):
+        with device_of(given):
+            wrong = given[((given < 0) | (given >= classes)) & (given != ignored)]
             if wrong.size:
                 raise IndexError(
                     f"{name}: target {int(wrong[0])} is out of bounds; classes are 0 to "
