@@ -184,19 +184,20 @@ class _Moving(NamedTuple):
     momentum: float | Callable[[], float]
     correction: float
 
-    def arrays(self, input: Tensor) -> Running | None:
-        """As the kernel takes them, which normalizes ``input``."""
+    def arrays(self) -> Running | None:
+        """As the kernel takes them."""
         if self.mean is None and self.var is None:
             return None
-        mean, var = (None if t is None else t.array for t in (self.mean, self.var))
-        check_devices("batch_norm", [input.array, mean, var])
+        mean = None if self.mean is None else self.mean.array
+        var = None if self.var is None else self.var.array
         return Running(mean, var, _average(self.momentum).share, self.correction)
 
     def moved(self) -> None:
         """Note that the kernel moved them."""
-        for estimate in (self.mean, self.var):
-            if estimate is not None:
-                changed(estimate.array)
+        if self.mean is not None:
+            changed(self.mean.array)
+        if self.var is not None:
+            changed(self.var.array)
 
     def follow(self, mean: Any, var: Any) -> None:
         """Move them, by calls that a captured step repeats."""
@@ -237,9 +238,9 @@ def _by_batch(
     op = ops.BatchNorm(eps)
     by_kernel = fused and capture.active is None
     if moving is not None and by_kernel:
-        op.running = moving.arrays(input)
+        op.running = moving.arrays()
     y = run(op, fused, input, weight, bias)
-    mean, var = (getattr(v, "array", v) for v in (op.mean, op.var))
+    mean, var = getattr(op.mean, "array", op.mean), getattr(op.var, "array", op.var)
     if moving is not None:
         moving.moved() if by_kernel else moving.follow(mean, var)
     return y, mean, var
@@ -453,11 +454,15 @@ def _check_shapes(name: str, input: Tensor, shape: Shape, **vectors: Tensor | No
 
 
 def _check_vectors(name: str, input: Tensor, shape: Shape, **vectors: Tensor | None) -> None:
-    """Shapes, and dtypes: the input's, or float32 beside a float16 input."""
+    """Shapes, devices, and dtypes: the input's, or float32 beside a float16 input."""
     _check_shapes(name, input, shape, **vectors)
-    dtype = input.array.dtype
+    kind, dtype = input.array.__class__, input.array.dtype
     for what, t in vectors.items():
-        if t is not None and t.array.dtype is not dtype:
+        if t is None:
+            continue
+        if t.array.__class__ is not kind:
+            check_devices(name, [input.array, t.array])
+        if t.array.dtype is not dtype:
             given = t.array.dtype
             if given != dtype and not (dtype == "float16" and given == "float32"):
                 raise DtypeError(
