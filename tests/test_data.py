@@ -1,6 +1,7 @@
 """Datasets, samplers and the loader."""
 
 import threading
+import time
 import warnings
 from collections import namedtuple
 from itertools import chain
@@ -479,6 +480,26 @@ def test_batches_made_ahead_are_the_same(make, stop):
         numbers.append(mg.rand(1).item())
         found.append(numbers)
     assert found[0] == found[1] == found[2]
+
+
+def test_a_loader_within_a_loader_draws_in_turn():
+    class Inner(Squares):
+        def __init__(self, n, workers):
+            super().__init__(n)
+            self.workers = workers
+
+        def __getitem__(self, index):
+            return mg.cat(list(DataLoader(Noisy(3), 2, num_workers=self.workers)))
+
+    found = []
+    for workers in (0, 1):
+        mg.manual_seed(5)
+        numbers = []
+        for batch in DataLoader(Inner(6, workers), num_workers=workers):
+            time.sleep(0.01)  # for the threads to run ahead, if they did
+            numbers.append((batch.tolist(), mg.rand(2).tolist()))
+        found.append(numbers)
+    assert found[0] == found[1] and not loading()
 
 
 @pytest.mark.parametrize("count", [1, 3])

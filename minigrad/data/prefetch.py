@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from threading import Condition, Thread
 from typing import Any
@@ -32,8 +32,10 @@ class Prefetch:
         self.asked = self.made = 0  #: how many items the loop has asked for, and the thread made
         self.left = False
         self.news = Condition()
+        self.around: Callable[[], None] | None = None  #: the turn of a thread that has this loop
 
     def __iter__(self) -> Iterator[Any]:
+        self.around = before_drawing.get()
         settings = copy_context()
         settings.run(before_drawing.set, self._wait_for_turn)
         thread = Thread(None, settings.run, "DataLoader", (self._make,), daemon=True)
@@ -81,8 +83,10 @@ class Prefetch:
                 self.news.notify_all()
 
     def _wait_for_turn(self) -> None:
-        """Until the loop waits for the item that is being made."""
+        """Until the loop waits for the item that is being made, and so do the loops around it."""
         with self.news:
             self.news.wait_for(lambda: self.left or self.asked > self.made)
             if self.left:
                 raise _LeftError
+        if self.around is not None:
+            self.around()
