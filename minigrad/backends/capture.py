@@ -198,8 +198,9 @@ class Program:
             result = function(*plain(tuple(args)), **plain(dict(kwargs)))
         finally:
             active = self
-        if isinstance(result, np.generic):  # in the program, too: an array can be changed in place
-            function, result = _as_array(function), np.asarray(result)
+        arrays = _arrays_for_numbers(result)
+        if arrays is not result:  # in the program, too: an array can be changed in place
+            function, result = _as_array(function), arrays
         places = {_place(plain(a)): a for a in given}
         before = self._numbers
         out = self._results(result, places)
@@ -377,11 +378,20 @@ def anew(x: Array) -> Array:
     return x.copy()
 
 
+def _arrays_for_numbers(x: Any) -> Any:
+    """``x``, with every NumPy number in it as an array without axes; itself where it has none."""
+    if isinstance(x, np.generic):
+        return np.asarray(x)
+    if type(x) is tuple and any(isinstance(e, np.generic) for e in x):
+        return tuple(map(_arrays_for_numbers, x))
+    return x
+
+
 def _as_array(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, whose NumPy number is an array without axes."""
+    """``function``, whose NumPy numbers are arrays without axes."""
 
     def array(*args: Any, **kwargs: Any) -> Any:
-        return np.asarray(function(*args, **kwargs))
+        return _arrays_for_numbers(function(*args, **kwargs))
 
     array.__name__ = getattr(function, "__name__", "function")
     array.__wrapped__ = function  # type: ignore[attr-defined]
