@@ -15,20 +15,26 @@ and has no others. What it does as CuPy does, unlike NumPy:
 * arrays live on one of two devices, and only the current one computes.
 
 ``counts`` says how often the host waited for the device (``waits``) and sent it values
-(``uploads``). A stream captures calls and a graph runs them again, on the same memory; what was
-captured has not been computed, so it is NaN before.
+(``uploads``).
+
+A stream captures calls and a graph runs them again, on the same memory; what was captured has not
+been computed, so it is NaN before. As with CuPy 14 and CUDA a capture refuses what waits, which
+also spoils it (``end_capture`` raises then), pageable uploads, CuPy's own products and kernels on
+other streams; in thread-local mode a pool cannot grow. A graph keeps no array alive: memory of an
+array that is gone is NaN (``strict_memory``), and a ``MemoryPool`` gives it to the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 import threading
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +333,15 @@ def _view(host: Any, of: ndarray) -> ndarray:
 
 def _new(host: Any, device: int | None = None) -> ndarray:
     x = object.__new__(ndarray)
-    x._host, x._id, x.base = np.asarray(host), _current() if device is None else device, None
+    x._host, x._id, x.base = (
+        _placed(np.asarray(host)),
+        _current() if device is None else device,
+        None,
+    )
+    if type(x._host.base) is _Block:
+        weakref.finalize(x, x._host.base.give_back)
+    elif strict_memory:
+        weakref.finalize(x, _spoil, x._host)
     if MemoryHook.active:
         pool, size = _pools[x._id], -(-x._host.nbytes // 512) * 512
         pool.used += size
@@ -340,7 +354,7 @@ def _new(host: Any, device: int | None = None) -> ndarray:
 def _made(compute: Callable[[], Any], *given: ndarray) -> Any:
     """The array, or arrays, that a kernel makes; a view where the memory is that of one given."""
     _check_place(*given)
-    found = _run(compute)
+    found = _run(compute, given=given)
     if isinstance(found, tuple | list):
         return type(found)(_as_made(f, given) for f in found)
     return _as_made(found, given)
@@ -565,6 +579,17 @@ WAITING = (
 )
 
 
+#: Functions that CuPy computes by cuBLAS, which it refuses while a stream captures.
+OF_CUBLAS = ("matmul", "dot", "einsum", "inner", "outer", "tensordot", "vdot")
+
+
+def _refuse_cublas() -> None:
+    if stream_of_thread().capturing is not None:
+        raise NotImplementedError(
+            "calling cuBLAS API during stream capture is currently unsupported"
+        )
+
+
 def _function(name: str, params: Any) -> Any:
     numpy = getattr(np, name)
 
@@ -576,6 +601,8 @@ def _function(name: str, params: Any) -> Any:
         hosts, options = _operands((args, kwargs))
         if name in WAITING or (name == "repeat" and len(arrays) > 1):
             _wait(name)
+        if name in OF_CUBLAS:
+            _refuse_cublas()
         if name == "where" and len(args) == 1:
             _wait("where of one argument")
 
@@ -587,8 +614,6 @@ def _function(name: str, params: Any) -> Any:
             options["out"] = _operand(out)
             _run(compute, writes=True)
             return out
-        if not arrays:
-            return _new(compute())
         return _made(compute, *arrays)
 
     function.__name__ = name
@@ -599,7 +624,8 @@ def array(obj: Any, dtype: Any = None, copy: Any = True, **options: Any) -> ndar
     """New memory with the values of ``obj``."""
     if isinstance(obj, ndarray):
         if obj._id != _current():  # a copy between devices
-            return _new(obj._host.astype(obj.dtype if dtype is None else dtype))
+            host = obj._host
+            return _made(lambda: host.astype(host.dtype if dtype is None else dtype))
         return obj.astype(obj.dtype if dtype is None else dtype, copy=bool(copy))
     found = _given(obj) if isinstance(obj, list | tuple) else []
     if found:
@@ -636,6 +662,14 @@ def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     """Memory with no values to rely on."""
     dtype = np.dtype(dtype)
     return _new(np.full(shape, _poison(dtype), dtype, order))
+
+
+def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = None) -> None:
+    """The values of one array into the memory of another."""
+    if where is not None:
+        raise NotImplementedError("copyto of a part")
+    target, given = dst._host, _operand(src)
+    _run(lambda: np.copyto(target, given, casting), writes=True)
 
 
 def _filled(value: Any) -> Any:
@@ -744,8 +778,7 @@ class Device:
 
 
 def _wait(how: str) -> None:
-    if stream_of_thread().capturing is not None:
-        raise CUDARuntimeError(900, f"cudaErrorStreamCaptureUnsupported: {how}")
+    _spoil_capture(how)
     counts["waits"] += 1
     counts[how] += 1
 
@@ -753,12 +786,21 @@ def _wait(how: str) -> None:
 def _upload(how: str, host: Any) -> None:
     if not host.size:
         return
-    if stream_of_thread().capturing is not None:
-        raise CUDARuntimeError(
-            900, f"cudaErrorStreamCaptureUnsupported: {how} from pageable memory"
-        )
+    _spoil_capture(f"{how} from pageable memory")
     counts["uploads"] += 1
     counts[f"upload by {how}"] += 1
+
+
+def _spoil_capture(how: str) -> None:
+    """Raise where this thread captures: what is asked for is not allowed, and ends it."""
+    for stream in _capturing():
+        stream.spoiled = True
+        raise CUDARuntimeError(900, f"cudaErrorStreamCaptureUnsupported: {how}")
+
+
+def _capturing() -> list[Stream]:
+    """The streams that capture in this thread."""
+    return getattr(_local, "capturing", [])
 
 
 class Graph:
@@ -769,6 +811,7 @@ class Graph:
 
     def launch(self, stream: Any = None) -> None:
         """Run them again, on the same memory."""
+        _spoil_capture("graphLaunch")
         counts["launches"] += 1
         for call in self.calls:
             call()
@@ -786,15 +829,20 @@ class Stream:
     """A queue of calls; here they are run at once, unless captured."""
 
     null: Stream
-    ptr = 0
 
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
         self.is_null, self.is_non_blocking = null, non_blocking
+        self.ptr = 0 if null else next(_addresses)
+        self.device_id = -1 if null else _current()
         self.capturing: list[Callable[[], None]] | None = None
+        self.mode = 2
+        self.spoiled = False
         self._before: list[Stream] = []
 
     def use(self) -> Stream:
         """Make it the current one."""
+        if self.device_id not in (-1, _current()):
+            raise RuntimeError("this stream was created on another device than the current one")
         _local.stream = self
         return self
 
@@ -811,13 +859,19 @@ class Stream:
             raise RuntimeError("cannot capture on the default (legacy) stream")
         if not self.is_non_blocking:
             raise CUDARuntimeError(906, "cudaErrorStreamCaptureImplicit: a blocking stream")
-        self.capturing = []
+        if self.capturing is not None:
+            raise CUDARuntimeError(401, "cudaErrorIllegalState: it is capturing")
+        self.capturing, self.spoiled, self.mode = [], False, 2 if mode is None else mode
+        _local.capturing = [*_capturing(), self]
 
     def end_capture(self) -> Graph:
         """What was noted."""
         if self.capturing is None:
-            raise RuntimeError("the stream is not capturing")
+            raise CUDARuntimeError(401, "cudaErrorIllegalState: the stream is not capturing")
         calls, self.capturing = self.capturing, None
+        _local.capturing = [s for s in _capturing() if s is not self]
+        if self.spoiled:
+            raise CUDARuntimeError(901, "cudaErrorStreamCaptureInvalidated")
         return Graph(calls)
 
     def is_capturing(self) -> bool:
@@ -831,6 +885,7 @@ class Stream:
     @property
     def done(self) -> bool:
         """Whether all calls were run."""
+        _spoil_capture("streamQuery")
         return True
 
     def record(self, event: Any = None) -> Any:
@@ -839,8 +894,10 @@ class Stream:
 
     def wait_event(self, event: Any) -> None:
         """Calls from now on come after ``event``."""
+        counts["stream waits"] += 1
 
 
+_addresses = itertools.count(4096)
 Stream.null = Stream(null=True)
 
 
@@ -865,35 +922,73 @@ class Event:
         _wait("Event.synchronize")
 
 
-def _run(compute: Callable[[], Any], writes: bool = False) -> Any:
+def _run(compute: Callable[[], Any], writes: bool = False, given: Sequence[ndarray] = ()) -> Any:
     """Do what a kernel does; on a capturing stream note it, and give memory without values."""
     counts["kernels"] += 1
     calls = stream_of_thread().capturing
     if calls is None:
+        if _capturing():
+            raise RuntimeError("a kernel on another stream than the one that captures")
         return compute()
     if writes:
         calls.append(lambda: compute() and None)
         return None
     found = compute()
     several = isinstance(found, tuple | list)
-    outs = []
+    outs, views = [], []
     for f in found if several else [found]:
-        if isinstance(f, np.ndarray) and f.base is not None:
-            outs.append(f)  # a view: no kernel
-            continue
-        f = np.array(f)
-        f[...] = _poison(f.dtype)
+        looks_into = any(f is x._host or np.may_share_memory(f, x._host) for x in given)
+        views.append(isinstance(f, np.ndarray) and looks_into)
+        if not views[-1]:  # a view is no kernel
+            f = _placed(np.array(f))
+            f[...] = _poison(f.dtype)
         outs.append(f)
 
     def again() -> None:
         new = compute()
-        for out, f in zip(outs, new if several else [new], strict=True):
-            if out.base is None:
+        for out, view, f in zip(outs, views, new if several else [new], strict=True):
+            if not view:
                 out[...] = f
 
-    if any(out.base is None for out in outs):
+    if not all(views):
         calls.append(again)
     return type(found)(outs) if several else outs[0]
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+strict_memory = False  #: memory of an array that is gone is spoilt
+
+
+def _spoil(host: Any) -> None:
+    """Memory that is nobody's."""
+    with contextlib.suppress(ValueError):  # read-only: it was the host's
+        host[...] = _poison(host.dtype)
+
+
+class _Block(np.ndarray):
+    """A piece of a pool's memory."""
+
+    pool: Any = None  # weak: a pool may go before its arrays
+
+    def give_back(self) -> None:
+        """Nobody uses it."""
+        self[:] = 255  # NaN
+        pool = self.pool()
+        if pool is not None:
+            pool.own -= self.nbytes
+            pool.blocks.setdefault(self.nbytes, []).append(self)
+
+
+def _placed(host: Any) -> Any:
+    """``host`` in memory of the pool in force, if there is one."""
+    allocator = getattr(_local, "allocator", None)
+    if allocator is None or not host.nbytes or type(host.base) is _Block:
+        return host
+    order = "F" if host.flags.f_contiguous and not host.flags.c_contiguous else "C"
+    there = np.ndarray(host.shape, host.dtype, allocator(host.nbytes).taken(), order=order)
+    there[...] = host
+    return there
 
 
 class MemoryHook:
@@ -914,19 +1009,41 @@ class MemoryHook:
 
 
 class MemoryPool:
-    """The pool of device memory; here it only counts."""
+    """A pool of device memory. The default one only counts; others have memory, which they give out
+    again when it is free, and which grows where that is allowed.
+    """
 
     def __init__(self, allocator: Any = None) -> None:
         self.freed = 0
         self.used = 1 << 20  # what there was before somebody asked
+        self.held = 0
+        self.blocks: dict[int, list[Any]] = {}
+        self.own = 0
 
     def free(self, size: int) -> None:
         """An array is gone."""
         self.used -= size
 
     def malloc(self, size: int) -> Any:
-        """Memory."""
-        raise NotImplementedError
+        """Memory, in multiples of 512 bytes; a free piece of a larger one counts as well."""
+        size = -(-size // 512) * 512
+        free = self.blocks.get(size)
+        if free:
+            block = free.pop()
+        else:
+            if self.own + size > self.held:
+                self._grow(self.own + size - self.held)
+            block = _Block(size, np.uint8)
+            block.pool, block[:] = weakref.ref(self), 255
+        self.own += size
+        return _Memory(block)
+
+    def _grow(self, size: int) -> None:
+        for stream in _capturing():
+            if stream.mode != 2:
+                _spoil_capture("cudaMalloc")
+        self.held += size
+        counts["mallocs"] += 1
 
     def free_all_blocks(self, stream: Any = None) -> None:
         """Give back what nobody uses."""
@@ -934,19 +1051,36 @@ class MemoryPool:
 
     def used_bytes(self) -> int:
         """Bytes in use."""
-        return self.used
+        return self.own if self.held else self.used
 
     def total_bytes(self) -> int:
         """Bytes held."""
-        return self.used + (1 << 20)
+        return self.held or self.used + (1 << 20)
 
     def free_bytes(self) -> int:
         """Bytes held and not used."""
-        return 1 << 20
+        return self.held - self.own if self.held else 1 << 20
 
     def n_free_blocks(self) -> int:
         """Blocks held and not used."""
         return 1
+
+
+class _Memory:
+    """What ``malloc`` gives: given back when nobody holds it, unless an array took it."""
+
+    def __init__(self, block: Any) -> None:
+        self.block = block
+        self.ptr = block.ctypes.data
+
+    def taken(self) -> Any:
+        """The memory, for an array, which gives it back when it is gone."""
+        block, self.block = self.block, None
+        return block
+
+    def __del__(self) -> None:
+        if self.block is not None:
+            self.block.give_back()
 
 
 _pools = {i: MemoryPool() for i in range(DEVICES)}
@@ -954,7 +1088,11 @@ _pools = {i: MemoryPool() for i in range(DEVICES)}
 
 @contextlib.contextmanager
 def _using_allocator(allocator: Any = None) -> Iterator[None]:
-    yield
+    before, _local.allocator = getattr(_local, "allocator", None), allocator
+    try:
+        yield
+    finally:
+        _local.allocator = before
 
 
 class PinnedMemoryPointer(bytearray):
@@ -1021,7 +1159,7 @@ def _build() -> tuple[_Module, _Module]:
         ndarray=ndarray, array=array, asarray=asarray, ascontiguousarray=ascontiguousarray,
         asnumpy=asnumpy, empty=empty, zeros=_filled(0), ones=_filled(1), full=full,
         empty_like=_like(None), zeros_like=_like(0), ones_like=_like(1), broadcast_to=broadcast_to,
-        ufunc=ufunc,
+        copyto=copyto, ufunc=ufunc,
     )  # fmt: skip
     for name in (
         "result_type",
