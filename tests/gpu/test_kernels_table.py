@@ -124,6 +124,22 @@ def trained(where, optimizer):
     return losses, [p.to("cpu").numpy() for p in net.state_dict().values()]
 
 
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("wanted", ["input", "weight"])
+def test_layers_of_which_only_one_gradient_is_wanted(kind, wanted):
+    """The first layer, whose input wants none, and a frozen one."""
+    grads = []
+    for where in ("cpu", "cuda"):
+        mg.manual_seed(0)
+        layer = nn.Linear(4, 3) if kind == "linear" else nn.Conv2d(2, 3, 3)
+        layer.requires_grad_(wanted == "weight").double().to(where)
+        x = mg.randn(*((5, 4) if kind == "linear" else (2, 2, 5, 5)), dtype=mg.float64).to(where)
+        x.requires_grad_(wanted == "input")
+        (layer(x) ** 2).sum().backward()
+        grads.append((x if wanted == "input" else layer.weight).grad.cpu().numpy())
+    np.testing.assert_allclose(*grads, rtol=1e-9)
+
+
 OPTIMIZERS = {
     "sgd": lambda p: mg.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
     "momentum": lambda p: mg.optim.Momentum(p, lr=0.1, form="ema", bias_correction=True),

@@ -114,7 +114,9 @@ class Convolution(Linear, reference.Convolution):
             return super().conv2d_backward(
                 grad, x, weight, stride, padding, dilation, groups, needs
             )
-        grad, x, weight = self.plain(grad), self.plain(x), self.plain(weight)
+        grad = self.plain(grad)
+        x = self.plain(x) if needs[1] else x  # otherwise zeros, stretched
+        weight = self.plain(weight) if needs[0] else weight
         options = stride, padding, dilation
         dx = self.empty(x.shape, dtype=x.dtype) if needs[0] else None
         dweight = self.empty(weight.shape, dtype=weight.dtype) if needs[1] else None

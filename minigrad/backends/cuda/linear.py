@@ -56,7 +56,8 @@ class Linear(Launching, reference.Linear):
     def linear_backward(
         self, grad: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
     ) -> tuple[Array | None, Array | None, Array | None]:
-        if not self.takes(grad, x, weight) or not grad.dtype == x.dtype == weight.dtype:
+        given = [a for a in (grad, x, weight) if a is not None]  # not kept for no gradient
+        if not self.takes(*given) or any(a.dtype != grad.dtype for a in given):
             return super().linear_backward(grad, x, weight, needs)
         rows = self.plain(grad).reshape(grad.size // grad.shape[-1], grad.shape[-1])
         dx: Any = None
