@@ -64,7 +64,7 @@ class DeviceGenerator:
 
     def __init__(self) -> None:
         self._seeds: dict[str, int] = {}
-        self._states: dict[str, Any] = {}
+        self.states: dict[str, Any] = {}  #: (seed, number of the next call) by device
         self.manual_seed(int.from_bytes(os.urandom(8), "little"))
 
     def manual_seed(self, seed: int, device: str | None = None) -> None:
@@ -73,7 +73,7 @@ class DeviceGenerator:
             self._seed, self._seeds = int(seed), {}
         else:
             self._seeds[device] = int(seed)
-        for name in self._states if device is None else {device} & self._states.keys():
+        for name in self.states if device is None else {device} & self.states.keys():
             self.set_state(name, self.initial_seed(name), 0)
 
     def initial_seed(self, device: str) -> int:
@@ -82,10 +82,10 @@ class DeviceGenerator:
 
     def state(self, device: str) -> Any:
         """The array (seed, number of the next call) on a device; always the same one."""
-        if device not in self._states:
+        if device not in self.states:
             start = np.array([self.initial_seed(device) % 2**64, 0], dtype=np.uint64)
-            self._states[device] = for_device(device)[0].from_host(start, device)
-        return self._states[device]
+            self.states[device] = for_device(device)[0].from_host(start, device)
+        return self.states[device]
 
     def get_state(self, device: str) -> tuple[int, int]:
         """(seed, number of the next call); waits for the device."""

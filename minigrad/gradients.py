@@ -61,6 +61,7 @@ def backward(
                 leaf.grad = grad if leaf.grad is None else leaf.grad + grad
 
 
+@capture.in_graph
 def accumulate(leaf: Tensor, grad: Any, wrap: Callable[[Any], Tensor]) -> None:
     """Add an array to the ``grad`` of a tensor."""
     if leaf._grad is None:
@@ -183,8 +184,9 @@ def own(array: Any) -> bool:
         return True
     if not backend_of(array).writable(array) or base.size > 2 * array.size:
         return False  # stretched, or a small part
-    if capture.active is not None:
-        return capture.active.ref(base).kind == "v"
+    watch: Any = capture.active
+    if watch is not None and watch.host:
+        return bool(watch.ref(base).kind == "v")
     return getrefcount(base) <= 3  # the view's reference, the name here, and the argument
 
 

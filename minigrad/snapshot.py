@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.generator import Generator
+from minigrad.backends import backends, device_of
+from minigrad.generator import DeviceGenerator, Generator
 from minigrad.nn.module import Module
 from minigrad.optim.lr_scheduler import LRScheduler
 from minigrad.optim.optimizer import Optimizer
@@ -44,6 +45,11 @@ class Snapshot:
             if x.flags.writeable:
                 self._undo.append((np.copyto, x, values))
             return values
+        if type(x) in backends:  # on a GPU: the copy stays there
+            with device_of(x):
+                values = x.copy(order="K")
+            self._undo.append((_set_array, x, values))
+            return values
         if isinstance(x, Tensor):
             self._undo.append((_set_tensor, x, x.array, x.grad))
             return {"value": self._take(x.array), "grad": self._take(x.grad)}
@@ -51,6 +57,8 @@ class Snapshot:
             state = x.get_state()
             self._undo.append((x.set_state, state))
             return state
+        if isinstance(x, DeviceGenerator):
+            return self._take(x.states)
         if isinstance(x, dict):
             self._undo.append((_set_dict, x, dict(x)))
             return {_label(k): self._take(v) for k, v in x.items()}
@@ -68,6 +76,7 @@ def difference(a: Any, b: Any, path: str = "") -> str | None:
     """Where two values differ first, to the last bit; None where they agree."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         a, b = a.array, b.array
+    a, b = _on_host(a), _on_host(b)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"{path} has {a.dtype} {a.shape} and {b.dtype} {b.shape}"
@@ -90,6 +99,16 @@ def difference(a: Any, b: Any, path: str = "") -> str | None:
     if a is b or a == b or (a != a and b != b):
         return None
     return f"{path} is {a!r} and {b!r}"
+
+
+def _on_host(x: Any) -> Any:
+    backend = backends.get(type(x))
+    return x if backend is None or backend.synchronous else backend.to_host(x)
+
+
+def _set_array(x: Any, values: Any) -> None:
+    with device_of(x):
+        x[...] = values
 
 
 def _kind(x: Any) -> str:

@@ -464,6 +464,7 @@ class RemovableHandle:
     __call__ = remove
 
 
+@capture.in_graph
 def set_grad(tensor: Tensor, array: Any) -> None:
     """Make ``array`` the gradient of a tensor."""
     tensor._grad = None if array is None else wrap(array)
@@ -772,7 +773,7 @@ def on_one_device(op: Op | str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Two operands on different devices: one without axes, on the CPU, follows the other, as in
     PyTorch; anything else is an error.
     """
-    if capture.active is None:
+    if capture.active is None or not capture.active.host:
         if not b.ndim and b.device == "cpu":
             return a, b.to(a.device)
         if not a.ndim and a.device == "cpu":

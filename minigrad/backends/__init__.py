@@ -115,7 +115,8 @@ def for_device(device: Any) -> tuple[Any, str]:
     """The backend of ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, and the device's full name."""
     name = f"cuda:{device}" if isinstance(device, int) else str(device)
     if name == "cpu":
-        return numpy if capture.active is None else backends[capture.Captured], "cpu"
+        watch = capture.active
+        return numpy if watch is None or not watch.host else backends[capture.Captured], "cpu"
     kind, colon, index = name.partition(":")
     if kind == "cuda" and (index.isdigit() if colon else True):
         backend = cuda_backend()

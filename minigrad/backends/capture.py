@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from minigrad.shapes import prod
 
 Array = Any
+F = TypeVar("F", bound=Callable[..., Any])
 
-#: The program that is being captured, in the one thread that does so.
-active: Program | None = None
+#: What notes the code that runs, in the one thread that does so.
+active: Watch | None = None
 lock = threading.RLock()
 
 
@@ -78,28 +80,24 @@ class Ref:
         return self.name
 
 
-ON_GPU = "it computes on a GPU, and steps are captured on the CPU only"
+ON_GPU = "it computes on a GPU as well as on the CPU"
 
 
-class Program:
-    """The calls noted so far. ``with program:`` captures."""
+class Watch:
+    """Notes what a piece of code does while it is entered. Subclasses say what becomes of it."""
+
+    host = False  #: arrays of the CPU are captured, so code that makes some is to ask for those
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.arguments: list[Ref] = []
-        self.constants: list[Array] = []  #: arrays from outside, by the number of their Ref
-        self.leaves: list[tuple[Any, Array]] = []  #: (weak reference to a tensor, its array)
         self.owners: list[Any] = []  #: whose methods were called as effects
         self.modules: dict[int, Any] = {}  #: weak references to the modules that were called
         self.tensors: dict[int, Any] = {}  #: weak references to the tensors made meanwhile
         self.given: list[Any] = []  #: the tensors behind the arguments
         self.swept: set[Any] = set()  #: the nodes whose gradient was computed
-        self.broken: str | None = None  #: why the calls do not tell the whole story
+        self.broken: str | None = None  #: why what was noted does not tell the whole story
         self.thread = threading.get_ident()
-        self._places: dict[Any, Captured] = {}  # where an array lies -> the array
-        self._numbers = 0
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         global active
         lock.acquire()
         active = self
@@ -108,21 +106,82 @@ class Program:
     def __exit__(self, *error: Any) -> None:
         global active
         active = None
-        for reference in self.tensors.values():
-            tensor = reference()
-            if tensor is not None:
-                tensor.array = plain(tensor.array)
-        self._places = {}
         lock.release()
 
     def made(self, tensor: Any) -> bool:
-        """Whether a tensor was made while capturing."""
+        """Whether a tensor was made meanwhile."""
         reference = self.tensors.get(id(tensor))
         return reference is not None and reference() is tensor
 
     def note(self, tensor: Any) -> None:
         """Note a tensor as it is made."""
         self.tensors[id(tensor)] = weakref.ref(tensor)
+
+    def own(self, owner: Any) -> None:
+        """Note an object whose state the code changes."""
+        if owner is not None and all(owner is not o for o in self.owners):
+            self.owners.append(owner)
+
+    def give_up(self, why: str) -> None:
+        """The code asked for something that what is noted cannot tell."""
+        if self.broken is None:
+            self.broken = why
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """``with watch.aside():`` what is done is not watched."""
+        global active
+        active = None
+        try:
+            yield
+        finally:
+            active = self
+
+    def enter(self, tensor: Any) -> Array:
+        """The array of a tensor that is computed with."""
+        raise NotImplementedError
+
+    def call(self, function: Callable[..., Any], args: Any, kwargs: Any, pure: bool = True) -> Any:
+        """Call ``function`` on arrays of the CPU."""
+        raise NotImplementedError
+
+    def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Call what changes more than arrays."""
+        raise NotImplementedError
+
+    def changed(self, function: Callable[[Array], None], array: Array) -> bool:
+        """Note a change in place; whether ``function``, which tells others, is taken care of."""
+        raise NotImplementedError
+
+    def sends(self) -> None:
+        """Values of the host are sent to a GPU."""
+
+    def keep(self, array: Array) -> None:
+        """An array that others hold for the code is part of it."""
+
+
+class Program(Watch):
+    """The calls noted so far. ``with program:`` captures."""
+
+    host = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.arguments: list[Ref] = []
+        self.constants: list[Array] = []  #: arrays from outside, by the number of their Ref
+        self.leaves: list[tuple[Any, Array]] = []  #: (weak reference to a tensor, its array)
+        self.gpu: Array = None  #: an array of a GPU, where one was met
+        self._places: dict[Any, Captured] = {}  # where an array lies -> the array
+        self._numbers = 0
+
+    def __exit__(self, *error: Any) -> None:
+        for reference in self.tensors.values():
+            tensor = reference()
+            if tensor is not None:
+                tensor.array = plain(tensor.array)
+        self._places = {}
+        super().__exit__(*error)
 
     # ---- arrays ---------------------------------------------------------------------------------
 
@@ -139,7 +198,7 @@ class Program:
         if array.__class__ is Captured or threading.get_ident() != self.thread:
             return array
         if not isinstance(array, np.ndarray):
-            self.give_up(ON_GPU)
+            self._on_gpu(array)
             return array
         found = self._places.get(_place(array))
         if found is None:
@@ -166,7 +225,7 @@ class Program:
     def ref(self, array: Array) -> Ref:
         """The place of an array, which may come from outside."""
         if not isinstance(array, np.ndarray):
-            self.give_up(ON_GPU)
+            self._on_gpu(array)
             return Ref("c", -1)
         found = self._places.get(_place(plain(array)))
         return (self._constant(plain(array)) if found is None else found).ref
@@ -264,21 +323,31 @@ class Program:
         if threading.get_ident() != self.thread:
             return False
         if not isinstance(array, np.ndarray):
-            self.give_up(ON_GPU)
+            self._on_gpu(array)
             return False
         if self.ref(array).kind != "v":
             self.effect(function, (array,))
         return True
 
-    def own(self, owner: Any) -> None:
-        """Note an object whose state the program changes."""
-        if owner is not None and all(owner is not o for o in self.owners):
-            self.owners.append(owner)
+    def _on_gpu(self, array: Array) -> None:
+        self.gpu = array
+        self.give_up(ON_GPU)
 
-    def give_up(self, why: str) -> None:
-        """The code asked for something that a line of calls cannot tell."""
-        if self.broken is None:
-            self.broken = why
+
+def in_graph(function: F) -> F:
+    """Mark what is called through ``effect``: on a GPU it changes arrays and gradients only, so
+    that its kernels are a part of a recorded graph and it is not called again.
+    """
+    function.in_graph = True  # type: ignore[attr-defined]
+    return function
+
+
+def on_host(function: F) -> F:
+    """Mark what is called through ``effect``: it computes nothing on a GPU, so that it may be
+    called before the kernels around it are done.
+    """
+    function.on_host = True  # type: ignore[attr-defined]
+    return function
 
 
 class Captured(np.ndarray):
@@ -438,6 +507,12 @@ def effect(function: Callable[..., Any], *args: Any) -> Any:
     return active.effect(function, args)
 
 
+def sends() -> None:
+    """Say that values of the host are about to be sent to a GPU."""
+    if active is not None and threading.get_ident() == active.thread:
+        active.sends()
+
+
 def read(x: Any) -> Any:
     """``x`` for looking at its values: what follows may depend on them."""
     if active is not None and threading.get_ident() == active.thread:
@@ -491,6 +566,8 @@ class Draws:
             if program is None or threading.get_ident() != program.thread:
                 return _draw(self.owner, name, *args, **kwargs)
             program.own(self.owner)
+            if not program.host:
+                program.give_up("it draws random numbers on the host; dropout draws on the GPU")
             return program.call(_draw, (self.owner, name, *args), kwargs, pure=False)
 
         return noted

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from minigrad.backends import cuda
+from minigrad.backends import capture, cuda
 from minigrad.backends.base import Array
+from minigrad.backends.cuda.graph import Lane
 from minigrad.backends.reference import Reference
 from minigrad.errors import DeviceError
 
@@ -37,6 +38,7 @@ class CupyBackend(Reference):
         self._hook: Any = None
         self._sent: deque[tuple[Any, Any]] = deque()  # (event after a copy, what was copied)
         self._constants: dict[Any, Array] = {}
+        self._lanes: dict[int, Lane] = {}
         self.peaks: dict[int, int] = {}  #: of memory, by the number of the device
 
     # ---- devices --------------------------------------------------------------------------------
@@ -74,6 +76,7 @@ class CupyBackend(Reference):
             return x.get()
 
     def from_host(self, x: Any, device: str) -> Array:
+        capture.sends()
         with self.on(device):
             return self.module.asarray(x)
 
@@ -81,9 +84,17 @@ class CupyBackend(Reference):
         key = device, x.dtype.str, x.shape, x.tobytes()
         found = self._constants.pop(key, None)
         self._constants[key] = found = self.from_host(x, device) if found is None else found
+        if capture.active is not None:
+            capture.active.keep(found)
         if len(self._constants) > CONSTANTS:
             del self._constants[next(iter(self._constants))]
         return found
+
+    def lane(self, device: int) -> Lane:
+        """Where steps are recorded on a GPU."""
+        if device not in self._lanes:
+            self._lanes[device] = Lane(self.module, device)
+        return self._lanes[device]
 
     # ---- memory of the host that a GPU reads by itself -----------------------------------------
 
@@ -97,6 +108,7 @@ class CupyBackend(Reference):
 
     def from_pinned(self, x: Any, device: str) -> Array:
         """As ``from_host`` of a pinned array; the host goes on before the copy is done."""
+        capture.sends()
         while self._sent and self._sent[0][0].done:
             self._sent.popleft()
         with self.on(device):

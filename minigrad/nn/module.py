@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from minigrad.backends import backend_of, capture
-from minigrad.backends.capture import effect
+from minigrad.backends.capture import effect, in_graph
 from minigrad.creation import empty_like
 from minigrad.dtypes import as_dtype
 from minigrad.engine import scope, set_recording
@@ -383,6 +383,7 @@ class Module:
         """Forget every parameter's gradient, or set it to zero."""
         effect(self._zero_grad, set_to_none)
 
+    @in_graph
     def _zero_grad(self, set_to_none: bool) -> None:
         for p in self.parameters():
             if set_to_none or p._grad is None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from minigrad.averages import ExponentialAverage
 from minigrad.backends import device_of
-from minigrad.backends.capture import effect
+from minigrad.backends.capture import effect, in_graph
 from minigrad.creation import ones, tensor, zeros
 from minigrad.dtypes import int64
 from minigrad.engine import changed
@@ -309,6 +309,7 @@ class _BatchNorm(_Norm):
             )
 
 
+@in_graph
 def _count(batches: Tensor) -> None:
     """One batch more."""
     with device_of(batches.array):

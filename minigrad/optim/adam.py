@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minigrad.backends import backend_of
+from minigrad.backends import Reference, backend_of
 from minigrad.optim.optimizer import Group, Optimizer, Params, State, check_betas, in_range
 
 
@@ -90,6 +90,10 @@ class Adam(Optimizer):
         """Raise where a setting is out of range."""
         in_range(group, "lr", "eps", "weight_decay")
         check_betas(group)
+
+    def numbers(self, group: Group, t: float) -> tuple[float, ...]:
+        """The rate with its corrections, eps with its own, the share of the weight to keep."""
+        return Reference.adam_numbers_of(t, **_numbers(group))
 
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""

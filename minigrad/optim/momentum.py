@@ -99,17 +99,22 @@ class Momentum(Optimizer):
                 f'bias_correction corrects an average: it needs form="ema", got {form!r}.'
             )
 
+    def numbers(self, group: Group, t: float) -> tuple[float, float]:
+        """The learning rate, and the correction of an average that began at zero."""
+        correction = 1 - float(group["momentum"]) ** t if group["bias_correction"] else 1.0
+        return float(group["lr"]), correction
+
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""
         t = self.count(state)
-        momentum = float(group["momentum"])
+        lr, correction = self.numbers(group, t)
         backend_of(param).momentum_update(
             param,
             grad,
             self.average(state, "momentum_buffer", param),
-            lr=float(group["lr"]),
-            momentum=momentum,
+            lr=lr,
+            momentum=float(group["momentum"]),
             form=group["form"],
-            correction=1 - momentum**t if group["bias_correction"] else 1.0,
+            correction=correction,
             weight_decay=float(group["weight_decay"]),
         )

@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from minigrad.backends import backend_of, device_of, numpy
-from minigrad.backends.capture import effect
+from minigrad.backends.capture import effect, in_graph
 from minigrad.dtypes import Dtype, float16, float32
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DeviceError, DtypeError, ShapeError
@@ -99,6 +99,13 @@ class Optimizer:
         for param, grad, state in work:
             self.update(param, grad, state, group)
 
+    def numbers(self, group: Group, t: float) -> tuple[float, ...] | None:
+        """What of the rule changes from step to step (of step ``t``) while the settings stay: what
+        its kernel on a GPU reads from memory when a step is recorded. None: there is no such
+        kernel. It belongs to the ``update`` of the same class.
+        """
+        return None
+
     def check(self, group: Group) -> None:
         """Raise where a setting is out of range. Called whenever it may have changed."""
         if "lr" in group:
@@ -174,24 +181,28 @@ class Optimizer:
             return
         everything = self._work()
         for group, work in everything:
-            arrays = []
-            for param, state in work:
-                array, grad = param.array, param._grad.array
-                if array.dtype is not float32 and array.dtype == float16:
-                    with device_of(grad):
-                        grad = backend_of(grad).astype(grad, float32)
-                if group.get("maximize"):
-                    with device_of(grad):
-                        grad = -grad
-                arrays.append((array, grad, state))
-            for part in one_device_each(arrays):
-                with device_of(part[0][0]):
-                    self.update_group(part, group)
-            for param, state in work:
-                changed(param.array)
-                if state:
-                    self.state[param] = state
+            self._update(work, group)
         self._ready = self._prepared(everything)
+
+    def _update(self, work: list[tuple[Any, State]], group: Group) -> None:
+        """Update the parameters of a group."""
+        arrays = []
+        for param, state in work:
+            array, grad = param.array, param._grad.array
+            if array.dtype is not float32 and array.dtype == float16:
+                with device_of(grad):
+                    grad = backend_of(grad).astype(grad, float32)
+            if group.get("maximize"):
+                with device_of(grad):
+                    grad = -grad
+            arrays.append((array, grad, state))
+        for part in one_device_each(arrays):
+            with device_of(part[0][0]):
+                self.update_group(part, group)
+        for param, state in work:
+            changed(param.array)
+            if state:
+                self.state[param] = state
 
     def _prepared(self, everything: list[tuple[Group, list[tuple[Any, State]]]]) -> Any:
         parts = []
@@ -226,6 +237,7 @@ class Optimizer:
         """
         effect(self._zero_grad, set_to_none)
 
+    @in_graph
     def _zero_grad(self, set_to_none: bool) -> None:
         for group in self.param_groups:
             for p in group["params"]:

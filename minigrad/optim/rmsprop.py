@@ -87,6 +87,10 @@ class RMSprop(Optimizer):
         in_range(group, "lr", "eps", "weight_decay", "momentum")
         in_range(group, "alpha", up_to=1)
 
+    def numbers(self, group: Group, t: float) -> tuple[float, ...]:
+        """The learning rate."""
+        return (float(group["lr"]),)
+
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""
         self.count(state)

@@ -80,6 +80,10 @@ class SGD(Optimizer):
                 f"momentum={group['momentum']}, dampening={group['dampening']}."
             )
 
+    def numbers(self, group: Group, t: float) -> tuple[float, ...]:
+        """The learning rate."""
+        return (float(group["lr"]),)
+
     def update(self, param: Any, grad: Any, state: State, group: Group) -> None:
         """One step of one parameter."""
         first = "momentum_buffer" not in state

@@ -941,7 +941,7 @@ def _run(compute: Callable[[], Any], writes: bool = False, given: Sequence[ndarr
         views.append(isinstance(f, np.ndarray) and looks_into)
         if not views[-1]:  # a view is no kernel
             f = _placed(np.array(f))
-            f[...] = _poison(f.dtype)
+            f[...] = 0 if f.dtype.kind in "iub" else _poison(f.dtype)  # fit for an index
         outs.append(f)
 
     def again() -> None:
@@ -972,8 +972,12 @@ class _Block(np.ndarray):
     pool: Any = None  # weak: a pool may go before its arrays
 
     def give_back(self) -> None:
-        """Nobody uses it."""
-        self[:] = 255  # NaN
+        """Nobody uses it: from here on, also in a graph, it has no values to rely on."""
+        calls = stream_of_thread().capturing
+        if calls is None:
+            self[:] = 255  # NaN
+        else:
+            calls.append(lambda: self.fill(255))
         pool = self.pool()
         if pool is not None:
             pool.own -= self.nbytes
@@ -1190,7 +1194,7 @@ def _build() -> tuple[_Module, _Module]:
         "cupy.cuda", NAMES["cuda"],
         dict(
             Device=Device, Stream=Stream, Event=Event, Graph=Graph, MemoryPool=MemoryPool,
-            MemoryHook=MemoryHook,
+            MemoryHook=MemoryHook, get_allocator=lambda: getattr(_local, "allocator", None),
             runtime=runtime, using_allocator=_using_allocator, get_current_stream=stream_of_thread,
             alloc_pinned_memory=PinnedMemoryPointer, get_device_id=_current,
             is_available=lambda: True,
@@ -1207,6 +1211,27 @@ def _build() -> tuple[_Module, _Module]:
         ),
     )  # fmt: skip
     return _Module("cupy", everything, {**made, **own}), cupyx
+
+
+class Blas:
+    """What is a cuBLAS of our own on a GPU: products that a stream can capture."""
+
+    tf32 = False
+
+    def matmul(self, a: Any, b: Any, out: Any, add: bool = False) -> bool:
+        """out = a b, or out + a b."""
+        if not a.dtype == b.dtype == out.dtype:
+            return False
+        _check_place(a, b, out)
+        x, y, z = a._host, b._host, out._host
+
+        def multiply() -> None:
+            with quiet():
+                product = np.matmul(x, y)
+                z[...] = z + product if add else product
+
+        _run(multiply, writes=True)
+        return True
 
 
 def _erf(name: str) -> Any:

@@ -180,31 +180,3 @@ def test_examples(gpu, script, tmp_path, monkeypatch):
     )
     runpy.run_path(str(path), run_name="__main__")
     assert (tmp_path / "results.json").exists()
-
-
-def test_a_step_on_a_gpu_is_not_captured_yet(gpu):
-    """It is run as it is, and says so."""
-    x, t = mg.rand(8, 1, 8, 8), mg.arange(8)
-    results = []
-    for how in ("plain", "arguments", "closure"):
-        net = model().cuda()
-        optimizer = optim.SGD(net.parameters(), lr=0.1)
-
-        def step(*given, net=net, optimizer=optimizer):
-            inputs, labels = given or (x.cuda(), t.cuda())
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(inputs), labels)
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
-
-        given = (x.cuda(), t.cuda()) if how == "arguments" else ()
-        if how == "plain":
-            losses = [step(*given) for _ in range(4)]
-        else:
-            compiled = mg.compile(step)
-            with pytest.warns(UserWarning, match="is run as it is"):
-                losses = [compiled(*given)]
-            losses += [compiled(*given) for _ in range(3)]
-        results.append([v.item() for v in losses])
-    assert results[0] == results[1] == results[2]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minigrad.backends.base import Array
 from minigrad.backends.cuda.base import Launching
 from minigrad.backends.cuda.blas import Blas
@@ -21,22 +23,32 @@ class Linear(Launching, reference.Linear):
 
     def matmul(self, a: Array, b: Array) -> Array:
         """``a @ b``."""
-        if self.blas is None or a.dtype != b.dtype or min(a.ndim, b.ndim) < 2:
+        if self.blas is None or a.dtype != b.dtype or not (a.ndim and b.ndim):
             return self.module.matmul(a, b)
+        if a.ndim == 1:
+            return self.matmul(a.reshape(1, -1), b)[..., 0, :]
+        if b.ndim == 1:
+            return self.matmul(a, b.reshape(-1, 1))[..., 0]
         if a.ndim > 3 and b.ndim == 2 and a.flags.c_contiguous:
             y = self.matmul(self._rows(a), b)
             return y.reshape(*a.shape[:-1], b.shape[-1])
-        if max(a.ndim, b.ndim) > 3:
-            return self.module.matmul(a, b)
-        batch = {x.shape[0] for x in (a, b) if x.ndim == 3}
-        if len(batch) > 1:  # a batch of 1 is broadcast
-            return self.module.matmul(a, b)
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         y = self.empty((*batch, a.shape[-2], b.shape[-1]), dtype=a.dtype)
-        return self.multiplied(a, b, y)
+        if len(batch) < 2 and {x.shape[:-2] for x in (a, b)} <= {(), batch}:
+            return self.multiplied(a, b, y)
+        count = prod(batch)
+        a, b = (
+            self.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(count, *x.shape[-2:])
+            for x in (a, b)
+        )
+        return self.multiplied(a, b, y.reshape(count, *y.shape[-2:])).reshape(y.shape)
 
     def multiplied(self, a: Array, b: Array, out: Array, add: bool = False) -> Array:
         """out = a b, or out + a b, of matrices or batches of them."""
-        if self.blas is None or not self.blas.matmul(a, b, out, add):
+        if self.blas is None or not (
+            self.blas.matmul(a, b, out, add)
+            or self.blas.matmul(self.plain(a), self.plain(b), out, add)
+        ):
             y = self.module.matmul(a, b)
             if add:
                 y += out

@@ -7,6 +7,7 @@ from typing import Any
 
 from minigrad.backends.base import Array
 from minigrad.backends.cuda.base import Launching
+from minigrad.backends.cuda.graph import Placing
 from minigrad.backends.cuda.launch import Grid, elements, one_block
 from minigrad.backends.reference import updates as reference
 
@@ -17,9 +18,12 @@ FORMS = {"velocity": 0, "heavy-ball": 1, "ema": 2}
 class Updates(Launching, reference.Updates):
     """One kernel a parameter, or one for a flat buffer of all of them.
 
-    ``lr`` may be an array of one, in the dtype of the averages: a captured step reads it anew in
-    every replay. For Adam, ``adam_numbers`` and ``adam_with`` do the same.
+    ``lr`` may be an array of one, in the dtype of the averages, which the kernel reads. For Adam,
+    ``adam_numbers`` and ``adam_with`` do the same. While a step is recorded, ``placing`` gives
+    the places of the numbers that change from step to step: every replay reads them anew.
     """
+
+    placing: Placing | None = None
 
     def _flat(self, param: Array, *kept: Array | None) -> bool:
         """Whether a kernel takes these: contiguous, all but the parameter in its wide dtype."""
@@ -30,11 +34,15 @@ class Updates(Launching, reference.Updates):
             and all(a is None or (a.flags.c_contiguous and a.dtype == wide) for a in kept)
         )
 
-    def _rate(self, lr: Any) -> dict[str, Any]:
+    def _rate(self, lr: Any, param: Array) -> dict[str, Any]:
         """The learning rate as the kernels take it, a number or its place in device memory."""
         if hasattr(lr, "flags"):
             return {"lr": 0.0, "lr_at": lr}
-        return {"lr": lr, "lr_at": None}
+        return {"lr": lr, "lr_at": self._placed((lr,), param)}
+
+    def _placed(self, values: tuple[float, ...], param: Array) -> Array | None:
+        """Where a kernel is to read these numbers, where it is not given the numbers themselves."""
+        return None if self.placing is None else self.placing(values, self.wide(param))
 
     def move_average(self, value: Array, x: Array, keep: float, share: float) -> None:
         if not (self._flat(value, value) and x.shape == value.shape):
@@ -77,7 +85,7 @@ class Updates(Launching, reference.Updates):
             p=param,
             grad=grad,
             velocity=velocity,
-            **self._rate(lr),
+            **self._rate(lr, param),
             n=param.size,
             momentum=momentum,
             dampening=dampening,
@@ -104,6 +112,11 @@ class Updates(Launching, reference.Updates):
                 param, grad, velocity, lr, momentum, form, correction, weight_decay
             )
             return
+        correction_at = None
+        if not hasattr(lr, "flags"):
+            at = self._placed((lr, correction), param)
+            if at is not None:
+                lr, correction_at = at[:1], at[1:]
         self.launch(
             "optim.momentum",
             elements(param.size),
@@ -111,7 +124,9 @@ class Updates(Launching, reference.Updates):
             p=param,
             grad=grad,
             velocity=velocity,
-            **self._rate(lr),
+            lr=0.0 if hasattr(lr, "flags") else lr,
+            lr_at=lr if hasattr(lr, "flags") else None,
+            correction_at=correction_at,
             n=param.size,
             mu=momentum,
             correction=correction,
@@ -159,7 +174,7 @@ class Updates(Launching, reference.Updates):
             square=square,
             average=average,
             velocity=velocity,
-            **self._rate(lr),
+            **self._rate(lr, param),
             n=param.size,
             alpha=alpha,
             eps=eps,
@@ -202,12 +217,11 @@ class Updates(Launching, reference.Updates):
                 eps_hat,
             )
             return
-        root = (1 - beta2**t) ** 0.5
-        numbers = (
-            lr * root / (1 - beta1**t),
-            eps if eps_hat else root * eps,
-            1 - lr * weight_decay if decoupled else 1.0,
+        numbers: Any = self.adam_numbers_of(
+            t, lr, beta1, beta2, eps, weight_decay, decoupled, eps_hat
         )
+        placed = self._placed(numbers, param)
+        numbers = numbers if placed is None else placed
         self.adam_with(numbers, param, grad, m, v, v_max, beta1, beta2, weight_decay, decoupled)
 
     def adam_numbers(

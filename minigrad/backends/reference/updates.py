@@ -201,6 +201,25 @@ class Updates(Backend):
 
         self.in_blocks(rule, param, grad, m, v, v_max)
 
+    @staticmethod
+    def adam_numbers_of(
+        t: float,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        eps_hat: bool = False,
+    ) -> tuple[float, float, float]:
+        """(rate, eps, share of p to keep) of step t: p <- keep p - rate m / (sqrt(v) + eps)."""
+        root = (1 - beta2**t) ** 0.5
+        return (
+            lr * root / (1 - beta1**t),
+            eps if eps_hat else root * eps,
+            1 - lr * weight_decay if decoupled else 1.0,
+        )
+
     def adam_updates(self, arrays: Sequence[tuple[Any, ...]], **settings: Any) -> None:
         """``adam_update`` of the parameters of a group: (param, grad, m, v, v_max, step) each, with
         ``step`` counted up."""

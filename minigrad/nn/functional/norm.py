@@ -10,7 +10,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.averages import ExponentialAverage
 from minigrad.backends import Running, backend_of, capture, device_of
-from minigrad.backends.capture import effect
+from minigrad.backends.capture import effect, in_graph
 from minigrad.engine import changed, set_recording
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.nn.functional.fused import run
@@ -253,6 +253,7 @@ MORE_VALUES = (
 )
 
 
+@in_graph
 def follow(
     running: Tensor, batch: Any, momentum: float | Callable[[], float], correction: float = 1.0
 ) -> None:

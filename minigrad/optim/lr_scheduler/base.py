@@ -8,7 +8,7 @@ from copy import deepcopy
 from types import FunctionType
 from typing import Any
 
-from minigrad.backends.capture import effect
+from minigrad.backends.capture import effect, on_host
 from minigrad.engine import set_recording
 from minigrad.optim.optimizer import Group, Optimizer
 from minigrad.tensor import Tensor
@@ -108,6 +108,7 @@ class LRScheduler:
             )
         effect(self._advance, epoch)
 
+    @on_host
     def _advance(self, epoch: int | None) -> None:
         self._step_count += 1
         try:

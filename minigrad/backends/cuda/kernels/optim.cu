@@ -3,7 +3,8 @@
 // What the rules keep, and the gradient, is in A (float32 beside float16 parameters). What changes
 // from step to step comes as a number, or, for a captured step, as a place in device memory, which
 // is read anew in every replay: the learning rate at `lr_at`, and what Adam makes of it and of the
-// step count at `numbers`, by a kernel of one thread that comes first.
+// step count at `numbers`. They are put there by `put_numbers`, or, for Adam without a host that
+// counts, by `adam_numbers`: kernels of one thread that come first.
 
 // g = dL/dp + weight_decay p, with the gradient of the L2 penalty.
 //   v = mu v + (1 - dampening) g, at first v = g;   p = p - lr v,  Nesterov: p - lr (g + mu v)
@@ -36,9 +37,11 @@ extern "C" __global__ void momentum(
     T* __restrict__ p,           // [n]
     const A* __restrict__ grad,  // [n]
     A* __restrict__ velocity,    // [n]
-    OPTIONAL const A* __restrict__ lr_at,  // [1]
+    OPTIONAL const A* __restrict__ lr_at,          // [1]
+    OPTIONAL const A* __restrict__ correction_at,  // [1]
     u32 n, A lr, A mu, A correction, A weight_decay, int form) {
     A rate = lr_at ? *lr_at : lr;
+    if (correction_at) correction = *correction_at;
     for (u32 i = first_element(); i < n; i += all_threads()) {
         A w = p[i], g = grad[i] + weight_decay * w, v = mu * velocity[i];
         v += form == VELOCITY ? -rate * g : form == HEAVY_BALL ? g : (A(1) - mu) * g;
@@ -76,6 +79,15 @@ extern "C" __global__ void rmsprop(
         }
         p[i] = T(w - rate * step);
     }
+}
+
+// Numbers of the host, put where the kernels of a captured step read them.
+extern "C" __global__ void put_numbers(
+    A* __restrict__ at,  // [count]
+    int count, A n0, A n1, A n2, A n3, A n4, A n5, A n6, A n7) {
+    A numbers[8] = {n0, n1, n2, n3, n4, n5, n6, n7};
+    for (int i = 0; i < 8; i++)
+        if (i < count) at[i] = numbers[i];
 }
 
 // What of Adam changes from step to step. With r = sqrt(1 - beta2^t):
