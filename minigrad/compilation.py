@@ -1,10 +1,10 @@
 """compile: a step run once, and from then on as the straight line of array calls it came to.
 
 A training step builds a graph, walks it backward and throws it away, and the next step does the
-very same again. On the CPU ``compile(step)`` notes, while the step runs for the first time, what is done with
+very same again. ``compile(step)`` notes, while the step runs for the first time, what is done with
 arrays (backends/capture.py), writes that down as Python source (backends/source.py), and runs this
 source from then on: the same calls in the same order, so the same numbers to the last bit.
-``print(step.source)`` shows them. On a GPU it records CUDA graphs (graphed.py).
+``print(step.source)`` shows them. On a GPU it records CUDA graphs instead (graphed.py).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def compile(model: Callable[..., Any] | None = None, *, check: bool = True, limi
     says why.
 
     Args:
-        check: run the second call (on a GPU the fourth) both ways, from the same state, and compare every result,
-            parameter and buffer bit by bit. Should they differ (because of something that the
-            capture does not see, such as arrays changed by NumPy directly), it is run as it is.
-            For that one call the state is in memory three times.
+        check: run the second call (on a GPU the fourth) both ways, from the same state, and compare
+            every result, parameter and buffer bit by bit. Should they differ (because of something
+            that the capture does not see, such as arrays changed by NumPy directly), it is run as
+            it is. For that one call the state is in memory three times.
         limit: captures to keep for different arguments. After as many in a row of which none could
             be used again the function is run as it is.
 

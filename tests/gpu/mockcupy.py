@@ -340,8 +340,6 @@ def _new(host: Any, device: int | None = None) -> ndarray:
     )
     if type(x._host.base) is _Block:
         weakref.finalize(x, x._host.base.give_back)
-    elif strict_memory:
-        weakref.finalize(x, _spoil, x._host)
     if MemoryHook.active:
         pool, size = _pools[x._id], -(-x._host.nbytes // 512) * 512
         pool.used += size
@@ -957,13 +955,7 @@ def _run(compute: Callable[[], Any], writes: bool = False, given: Sequence[ndarr
 
 # ---- memory -------------------------------------------------------------------------------------
 
-strict_memory = False  #: memory of an array that is gone is spoilt
-
-
-def _spoil(host: Any) -> None:
-    """Memory that is nobody's."""
-    with contextlib.suppress(ValueError):  # read-only: it was the host's
-        host[...] = _poison(host.dtype)
+strict_memory = False  #: memory of an array that is gone is spoilt, and the next one's
 
 
 class _Block(np.ndarray):
@@ -987,6 +979,8 @@ class _Block(np.ndarray):
 def _placed(host: Any) -> Any:
     """``host`` in memory of the pool in force, if there is one."""
     allocator = getattr(_local, "allocator", None)
+    if allocator is None and strict_memory:
+        allocator = _strict_pool.malloc
     if allocator is None or not host.nbytes or type(host.base) is _Block:
         return host
     order = "F" if host.flags.f_contiguous and not host.flags.c_contiguous else "C"
@@ -1088,6 +1082,7 @@ class _Memory:
 
 
 _pools = {i: MemoryPool() for i in range(DEVICES)}
+_strict_pool = MemoryPool()
 
 
 @contextlib.contextmanager
