@@ -507,6 +507,16 @@ def effect(function: Callable[..., Any], *args: Any) -> Any:
     return active.effect(function, args)
 
 
+def noting() -> bool:
+    """Whether calls on arrays are noted one by one, so that a kernel is not to take several."""
+    return active is not None and active.host
+
+
+def entered(tensor: Any) -> Array:
+    """The array of a tensor that is computed with."""
+    return tensor.array if active is None else active.enter(tensor)
+
+
 def sends() -> None:
     """Say that values of the host are about to be sent to a GPU."""
     if active is not None and threading.get_ident() == active.thread:

@@ -188,8 +188,8 @@ class _Moving(NamedTuple):
         """As the kernel takes them."""
         if self.mean is None and self.var is None:
             return None
-        mean = None if self.mean is None else self.mean.array
-        var = None if self.var is None else self.var.array
+        mean = None if self.mean is None else capture.entered(self.mean)
+        var = None if self.var is None else capture.entered(self.var)
         return Running(mean, var, _average(self.momentum).share, self.correction)
 
     def moved(self) -> None:
@@ -236,7 +236,7 @@ def _by_batch(
             f"{MORE_VALUES}"
         )
     op = ops.BatchNorm(eps)
-    by_kernel = fused and capture.active is None
+    by_kernel = fused and not capture.noting()
     if moving is not None and by_kernel:
         op.running = moving.arrays()
     y = run(op, fused, input, weight, bias)

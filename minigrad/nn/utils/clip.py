@@ -91,7 +91,7 @@ def _for_kernel(grads: list[Tensor]) -> bool:
     """Whether one kernel takes all: of one device and dtype, and no step is captured, which notes
     the operations one by one.
     """
-    if capture.active is not None or len({(g.device, g.dtype) for g in grads}) != 1:
+    if capture.noting() or len({(g.device, g.dtype) for g in grads}) != 1:
         return False
     xp = backend_of(grads[0].array)
     return grads[0].dtype.kind == "f" and all(xp.writable(g.array) for g in grads)
@@ -99,7 +99,7 @@ def _for_kernel(grads: list[Tensor]) -> bool:
 
 def _by_kernel(grads: list[Tensor], max_norm: float) -> Tensor:
     """Norm and scaling by the backend, which waits for nothing."""
-    arrays = [g.array for g in grads]
+    arrays = [capture.entered(g) for g in grads]
     with device_of(arrays[0]):
         xp = backend_of(arrays[0])
         with quiet():
