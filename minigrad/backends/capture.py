@@ -517,6 +517,11 @@ def entered(tensor: Any) -> Array:
     return tensor.array if active is None else active.enter(tensor)
 
 
+def raw(tensor: Any) -> Array:
+    """The array of a tensor that is no operand, such as an index: not captured itself."""
+    return tensor.array if active is None or active.host else active.enter(tensor)
+
+
 def sends() -> None:
     """Say that values of the host are about to be sent to a GPU."""
     if active is not None and threading.get_ident() == active.thread:

@@ -480,6 +480,28 @@ def test_guards_on_what_was_constant(gpu):
     assert step.captures == 6
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, i: x[i],
+        lambda x, i: x.gather(0, i),
+        lambda x, i: x.index_select(0, i),
+        lambda x, i: F.embedding(i, x.reshape(-1, 1)),
+        lambda x, i: x.scatter(0, i, x[:3]),
+    ],
+    ids=["index", "gather", "index_select", "embedding", "scatter"],
+)
+def test_an_index_of_other_memory_records_anew(gpu, use):
+    index = [mg.tensor([0, 2, 1]).cuda()]
+    x = mg.tensor([1.0, 2.0, 3.0, 4.0]).cuda()
+    step = mg.compile(lambda x: use(x, index[0]))
+    for places in ([0, 2, 1], [3, 0, 2]):
+        index[0].array = mg.tensor(places).cuda().array
+        for _ in range(6):
+            assert step(x).tolist() == use(x, index[0]).tolist()
+    assert step.captures == 2
+
+
 def test_train_and_eval_take_turns(gpu):
     mg.manual_seed(0)
     model = mlp(nn.BatchNorm1d(16), nn.Dropout(0.5)).cuda()
