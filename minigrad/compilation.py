@@ -22,6 +22,7 @@ from minigrad.engine import recording
 from minigrad.graphed import GraphReplay
 from minigrad.guards import PLAIN, Guard, broken, built, of_function, of_leaf, of_module
 from minigrad.nn.module import Module
+from minigrad.optim.optimizer import Optimizer
 from minigrad.results import filled, template, tensors_in
 from minigrad.snapshot import Snapshot, difference
 from minigrad.tensor import Tensor, casting
@@ -207,6 +208,11 @@ class Replay:
     def first(self, args: Any, kwargs: Any, tensors: list[Tensor]) -> tuple[Any, str | None]:
         """Run the function and capture it; what it returned, and why there is no program."""
         returned = self.capture(args, kwargs, tensors)
+        for owner in self.program.owners:  # whose steps are called as they are
+            for group in owner.param_groups if isinstance(owner, Optimizer) else ():
+                for param in group["params"]:
+                    if not isinstance(param.array, numpy.array_type):
+                        self.program.on_gpu(param.array)
         return returned, self.program.broken
 
     def again(self, args: Any, kwargs: Any, tensors: list[Tensor]) -> tuple[Any, str | None]:

@@ -193,7 +193,8 @@ class Part:
                     raise GraphError(
                         f"a gradient of shape {grad.buffer.shape} that the step reads is gone"
                     )
-                copy_to(grad.buffer, now.array)
+                if now.array is not grad.buffer:
+                    copy_to(grad.buffer, now.array)
         self.launch()
         self.set_grads(given)
         if self.call is not None:
@@ -209,13 +210,16 @@ class Part:
         for grad in self.grads:
             tensor = grad.of(given)
             if grad.in_place:
-                copy_to(tensor._grad.array, grad.buffer)  # type: ignore[union-attr]
+                if tensor._grad.array is not grad.buffer:  # type: ignore[union-attr]
+                    copy_to(tensor._grad.array, grad.buffer)  # type: ignore[union-attr]
             elif grad.new and grad.number is not None and grad.after is not None:
                 tensor._grad = wrap(grad.array.copy())  # it is to outlive this call
             elif grad.new:
                 tensor._grad = grad.after
                 if grad.after is not None:
                     grad.after.array = grad.array
+            elif grad.stands_in is not None and grad.number is None:
+                tensor._grad = grad.stands_in  # the same values: nothing to copy in the next call
 
 
 class Recorder(Warm):

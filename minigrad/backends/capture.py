@@ -198,7 +198,7 @@ class Program(Watch):
         if array.__class__ is Captured or threading.get_ident() != self.thread:
             return array
         if not isinstance(array, np.ndarray):
-            self._on_gpu(array)
+            self.on_gpu(array)
             return array
         found = self._places.get(_place(array))
         if found is None:
@@ -225,7 +225,7 @@ class Program(Watch):
     def ref(self, array: Array) -> Ref:
         """The place of an array, which may come from outside."""
         if not isinstance(array, np.ndarray):
-            self._on_gpu(array)
+            self.on_gpu(array)
             return Ref("c", -1)
         found = self._places.get(_place(plain(array)))
         return (self._constant(plain(array)) if found is None else found).ref
@@ -323,13 +323,14 @@ class Program(Watch):
         if threading.get_ident() != self.thread:
             return False
         if not isinstance(array, np.ndarray):
-            self._on_gpu(array)
+            self.on_gpu(array)
             return False
         if self.ref(array).kind != "v":
             self.effect(function, (array,))
         return True
 
-    def _on_gpu(self, array: Array) -> None:
+    def on_gpu(self, array: Array) -> None:
+        """Give up: the code computes on a GPU."""
         self.gpu = array
         self.give_up(ON_GPU)
 

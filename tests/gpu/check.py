@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -34,7 +35,7 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.bench import workloads
 from minigrad.nn import functional as F
-from tests.gpu import device, emulator, stamp
+from tests.gpu import device, emulator, layers, stamp
 
 #: Tests in pytest's process: files, and the seconds they may take.
 TABLES = {
@@ -181,6 +182,8 @@ def sanitizer(args: argparse.Namespace) -> dict[str, Any]:
 def model(kind: str) -> nn.Module:
     """A small network of each kind, the same every time."""
     mg.manual_seed(0)
+    if kind == "dropout":
+        return nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 5))
     if kind == "mlp":
         return nn.Sequential(nn.Linear(20, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, 5))
     return nn.Sequential(
@@ -231,6 +234,145 @@ def steps(args: argparse.Namespace) -> dict[str, Any]:
         found[kind] = first == second
         assert first == second, f"{kind}: two runs differ"
     return found
+
+
+def capture(args: argparse.Namespace) -> dict[str, Any]:
+    """Steps recorded as CUDA graphs: every layer and optimizer, the same bits, flat memory."""
+    found: dict[str, Any] = {"layers": {}, "steps": {}}
+    kinds = ("mlp", "dropout") if args.standin else ("mlp", "cnn", "dropout")  # CuPy's convolution
+    with device.thread_local():  # hidden allocations are errors
+        for name in list(layers.ROWS)[:: 8 if args.standin else 1]:
+            for train in (True, False):
+                found["layers"][f"{name} {'train' if train else 'eval'}"] = layer(name, train)
+        count = 12 if args.standin else 50
+        for kind in kinds:
+            for optimizer in OPTIMIZERS:
+                if kind == "mlp" or optimizer in ("SGD", "AdamW"):
+                    key = f"{kind} {optimizer}"
+                    found["steps"][key] = alike(kind, optimizer, count)
+        found |= flat(kinds[1], 20 if args.standin else 1000)
+    refused = {k: v for k, v in found["layers"].items() if not v.startswith("the same")}
+    assert args.standin or set(refused) <= REFUSED, f"layers that a graph does not hold: {refused}"
+    return found
+
+
+#: Layers that a graph does not hold: CuPy's einsum.
+REFUSED = {"Bilinear train", "Bilinear eval"}
+OPTIMIZERS = [
+    *("SGD", "Momentum", "RMSprop", "Adam", "AdamW"),
+    *("Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam"),
+]
+
+
+def values(tensors: Any) -> list[Any]:
+    """Copies of tensors as NumPy arrays."""
+    return [t.detach().cpu().numpy().copy() for t in tensors]
+
+
+def identical(a: list[Any], b: list[Any]) -> bool:
+    """To the last bit."""
+    return [x.tobytes() for x in a] == [x.tobytes() for x in b]
+
+
+def layer(name: str, train: bool) -> str:
+    """Whether a row's recorded step has the bits of the step; or why it is run as it is."""
+    make, inputs = layers.ROWS[name]
+    mg.manual_seed(0)
+    module = make().to("cuda").train(train)
+    tensors = [mg.tensor(x).cuda() for x in inputs]
+    tensors = [t.float() if t.dtype.kind == "f" else t for t in tensors]
+
+    def step(*given: Any) -> Any:
+        module.zero_grad()
+        y = module(*given)
+        parts = layers.flat(y) if isinstance(y, tuple) else [y]
+        if parts[0].requires_grad:
+            sum((t * t).sum() for t in parts if t.requires_grad).backward()
+        return [t.detach() for t in parts]
+
+    compiled = mg.compile(step, check=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(7):
+            given = [t * (1 + 0.1 * i) if t.dtype.kind == "f" else t for t in tensors]
+            if i == 6:
+                state = [b.clone() for b in module.buffers()]
+                expected = values(
+                    [*step(*given), *(p.grad for p in grads(module)), *module.buffers()]
+                )
+                for b, before in zip(module.buffers(), state, strict=True):
+                    b.copy_(before)
+            result = compiled(*given)
+    if compiled.plain is not None:
+        return compiled.plain
+    found = values([*result, *(p.grad for p in grads(module)), *module.buffers()])
+    if identical(found, expected):
+        return "the same"
+    for a, b in zip(found, expected, strict=True):  # sums by atomic additions are not repeatable
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
+    return "the same but for rounding"
+
+
+def grads(module: nn.Module) -> list[Any]:
+    """The parameters with a gradient."""
+    return [p for p in module.parameters() if p.grad is not None]
+
+
+def alike(kind: str, optimizer: str, count: int) -> str:
+    """Training with a schedule and clipping, as it is and recorded: the same to the last bit."""
+    results = []
+    for recorded in (False, True):
+        net = model(kind).cuda()
+        update = getattr(optim, optimizer)(net.parameters(), lr=0.01)
+        schedule = optim.lr_scheduler.ExponentialLR(update, 0.99)
+        mg.cuda.manual_seed(3)
+
+        def step(x: Any, t: Any, net: Any = net, update: Any = update, s: Any = schedule) -> Any:
+            update.zero_grad()
+            loss = F.cross_entropy(net(x), t)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            update.step()
+            s.step()
+            return loss
+
+        run = mg.compile(step) if recorded else step
+        rng, losses = np.random.default_rng(0), []
+        for _ in range(count):
+            x = mg.tensor(rng.standard_normal((64, 20)), dtype=mg.float32).cuda()
+            losses.append(run(x, mg.tensor(rng.integers(0, 5, 64)).cuda()).detach())
+        if recorded:
+            assert run.plain is None, run.plain
+            source = run.source
+        kept = [v for s in update.state.values() for v in s.values()]
+        results.append(values([*losses, *net.state_dict().values(), *kept]))
+    assert identical(*results), f"{kind} {optimizer}: replays differ from the steps"
+    return source.splitlines()[0].split(": ")[1]
+
+
+def flat(kind: str, count: int) -> dict[str, Any]:
+    """Replays take no memory."""
+    net = model(kind).cuda()
+    update = optim.Adam(net.parameters())
+    x, t = mg.randn(64, 20).cuda(), mg.randint(5, (64,)).cuda()
+
+    @mg.compile
+    def step(x: Any, t: Any) -> Any:
+        update.zero_grad()
+        loss = F.cross_entropy(net(x), t)
+        loss.backward()
+        update.step()
+        return loss
+
+    for _ in range(10):
+        step(x, t)
+    gc.collect()
+    begun = [mg.cuda.memory_reserved(), mg.cuda.memory_allocated()]
+    for _ in range(count):
+        step(x, t)
+    ended = [mg.cuda.memory_reserved(), mg.cuda.memory_allocated()]
+    assert begun == ended, f"(reserved, allocated) {begun} after 10 calls, {ended} after {count}"
+    return {"replays": count, "reserved bytes": ended[0]}
 
 
 def memory(args: argparse.Namespace) -> dict[str, Any]:
@@ -319,7 +461,7 @@ def graphed(work: Any, torch: Any) -> Callable[[], Any]:
 
 
 def benchmark(args: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds a step: minigrad, PyTorch eager, torch.compile, PyTorch in a CUDA graph."""
+    """Milliseconds a step: minigrad as it is and as a graph, PyTorch as it is, compiled, as one."""
     found: dict[str, Any] = {}
     torch = None
     with contextlib.suppress(ModuleNotFoundError):
@@ -332,8 +474,21 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
     for row in ROWS if not args.standin else ROWS[:1]:
         entry: dict[str, Any] = {}
         found[row] = entry
+
+        def recorded(row: str = row) -> float:
+            step = mg.compile(workloads.build(row, OnGpu(mg)).run)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # it is not to be run as it is
+                for _ in range(8):  # warmed up, recorded and compared, for each form of arguments
+                    step()
+            assert step.plain is None, step.plain
+            return timed(step, mg, args.seconds)
+
         ways: dict[str, Callable[[], float]] = {
-            "minigrad": lambda row=row: timed(workloads.build(row, OnGpu(mg)).run, mg, args.seconds)
+            "minigrad": lambda row=row: timed(
+                workloads.build(row, OnGpu(mg)).run, mg, args.seconds
+            ),
+            "minigrad, graph": recorded,
         }
         if torch is not None:
 
@@ -361,7 +516,47 @@ def benchmark(args: argparse.Namespace) -> dict[str, Any]:
                 if name == "minigrad":
                     raise
                 entry[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    found["copy, GB/s"] = copied = bandwidth(mg, args)
+    found["targets"] = targets(found, copied)
     return found
+
+
+#: The arrays that a layer's step has to read and write once: x, y, dy, x and dx of float32.
+BYTES = {"bn2d": 5 * 4 * 64 * 64 * 32 * 32, "ln": 5 * 4 * 4096 * 768}
+
+
+def bandwidth(mg: Any, args: argparse.Namespace) -> float:
+    """What copying an array in the GPU's memory reads and writes, in GB/s."""
+    size = 1 << (28 if not args.standin else 16)
+    x = mg.zeros(size // 4, device="cuda")
+    y = mg.empty(size // 4, device="cuda")
+    return 2 * size / timed(lambda: y.copy_(x), mg, args.seconds) / 1e6
+
+
+def targets(found: dict[str, Any], copied: float) -> dict[str, Any]:
+    """What is aimed at, as a ratio with its bound; only of rows that were timed both ways."""
+    result: dict[str, Any] = {}
+
+    def ratio(row: str, way: str, by: str, bound: float) -> None:
+        times = [found.get(row, {}).get(name) for name in (way, by)]
+        if all(isinstance(t, float) for t in times):
+            value = times[0] / times[1]
+            result[f"{row}: {way} / {by}"] = {"is": value, "at most": bound, "met": value <= bound}
+
+    for row in ("tinymlp", "papermlp", "mlpbn"):
+        ratio(row, "minigrad, graph", "torch", 1 / 3)
+        ratio(row, "minigrad, graph", "torch, graph", 1.1)
+    for row in ("cnn", "resnet", "conv"):
+        ratio(row, "minigrad", "torch", 1.1)
+        ratio(row, "minigrad, graph", "torch", 1.1)
+    for row, size in BYTES.items():
+        for way in ("minigrad", "minigrad, graph"):
+            time_ = found.get(row, {}).get(way)
+            if isinstance(time_, float):
+                share = size / time_ / 1e6 / copied
+                key = f"{row}: {way}, share of the copy's bandwidth"
+                result[key] = {"is": share, "at least": 0.8, "met": share >= 0.8}
+    return result
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -371,6 +566,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "layers": tests("layers"),
     "curves": curves,
     "steps": steps,
+    "capture": capture,
     "memory": memory,
     "benchmark": benchmark,
     "training": tests("training"),
@@ -389,7 +585,7 @@ def main() -> int:
     chosen = args.parts.split(",")
     start, when = time.perf_counter(), datetime.now().isoformat(timespec="seconds")
     parts, facts = [], {}
-    with device.cuda() if args.standin else contextlib.nullcontext():
+    with device.cuda(captures=True) if args.standin else contextlib.nullcontext():
         for name in chosen:
             begun = time.perf_counter()
             entry: dict[str, Any] = {"name": name, "what": str(PARTS[name].__doc__).split("\n")[0]}

@@ -328,6 +328,23 @@ def test_gradients_from_outside_are_clipped_and_used(gpu):
     assert_same(run(True), run(False))
 
 
+@needs_kernels
+def test_the_step_of_an_optimizer_alone(kernels):
+    def run(compiled):
+        mg.manual_seed(0)
+        params = [mg.randn(3).cuda().requires_grad_() for _ in range(3)]
+        optim = mg.optim.Adam(params, lr=0.01)
+        step = mg.compile(optim.step) if compiled else optim.step
+        for i in range(10):
+            for p in params:
+                p.grad = p.detach() * i
+            step()
+        assert not compiled or len(step.replays[-1].parts) == 1
+        return {str(i): p.detach().cpu().numpy() for i, p in enumerate(params)}
+
+    assert_same(run(True), run(False))
+
+
 def test_accumulation_over_several_calls(gpu):
     def run(compiled):
         mg.manual_seed(0)

@@ -46,7 +46,12 @@ def test_the_hash_covers_kernels_and_backend():
 def test_the_check_runs_on_the_standin(tmp_path):
     """The parts that a machine without a GPU can try; the file says how each went."""
     command = [sys.executable, "-m", "tests.gpu.check", "--standin", "--out", str(tmp_path)]
-    command += ["--parts", "versions,probe,curves,steps,memory,benchmark", "--seconds", "0.01"]
+    command += [
+        "--parts",
+        "versions,probe,curves,steps,capture,memory,benchmark",
+        "--seconds",
+        "0.01",
+    ]
     done = subprocess.run(command, cwd=stamp.ROOT, capture_output=True, text=True)
     (file,) = tmp_path.glob("*.json")
     result = json.loads(file.read_text())
