@@ -14,7 +14,7 @@ from functools import update_wrapper
 from typing import Any
 from warnings import warn
 
-from minigrad.backends import capture, numpy, quiet
+from minigrad.backends import backend_of, capture, numpy, quiet
 from minigrad.backends.capture import Program
 from minigrad.backends.source import source
 from minigrad.dtypes import get_default_dtype
@@ -92,7 +92,7 @@ class Compiled:
         self.plain: str | None = None
         self._tries = 0  # captures since one was last run
         self._known: dict[Any, list[Any]] = {}
-        self._on_gpu: dict[Any, Any] = {}  # key -> an array of the GPU that it computes on
+        self._on_gpu: dict[Any, Any] = {}  # key -> (backend, device) of the GPU it computes on
         if not isinstance(function, Module):
             update_wrapper(self, function)
 
@@ -127,7 +127,7 @@ class Compiled:
         returned, refused = replay.first(args, kwargs, tensors)
         self._tries += 1
         if refused is capture.ON_GPU:
-            self._on_gpu[key] = replay.program.gpu  # the next call is captured there
+            self._on_gpu[key] = _place(replay.program.gpu)  # the next call is captured there
         elif refused is not None:
             self._give_up(refused)
         elif self._tries > self.limit:
@@ -138,12 +138,13 @@ class Compiled:
 
     def _new(self, key: Any, tensors: list[Tensor]) -> Any:
         """What captures a call: on the CPU, or on the GPU where its tensors are."""
-        array = self._on_gpu.get(key)
+        place = self._on_gpu.get(key)
         for tensor in tensors:
             if not isinstance(tensor.array, numpy.array_type):
-                array = tensor.array
-        kind = Replay if array is None else GraphReplay
-        return kind(self.function, key, self.check, array)
+                place = _place(tensor.array)
+        if place is None:
+            return Replay(self.function, key, self.check)
+        return GraphReplay(self.function, key, self.check, place)
 
     def _keep(self, replay: Replay) -> None:
         self.captures += 1
@@ -159,6 +160,11 @@ class Compiled:
         self.replays, self._known = [], {}
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         warn(f"compile: {name} is run as it is: {why.rstrip('.')}.", stacklevel=3)
+
+
+def _place(array: Any) -> tuple[Any, int]:
+    """The backend and the number of the GPU of an array."""
+    return backend_of(array), array.device.id
 
 
 def _key(x: Any, tensors: list[Tensor]) -> Any:
@@ -200,7 +206,7 @@ class _Same:
 class Replay:
     """A captured program, and what has to hold for it to be run."""
 
-    def __init__(self, function: Callable[..., Any], key: Any, check: bool, like: Any) -> None:
+    def __init__(self, function: Callable[..., Any], key: Any, check: bool) -> None:
         self.function, self.key, self.check = function, key, check
         self.checked = False
         self.source = ""

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends import backend_of, backends, cuda
+from minigrad.backends import backends, cuda
 from minigrad.backends.capture import Watch
 from minigrad.backends.cuda.graph import Numbers, Recording
 from minigrad.engine import marker, owner
@@ -379,7 +379,7 @@ class Recorder(Warm):
         numbers = [next((i for i, t in enumerate(self.given) if t is x), None) for x in args]
         if all(n is None for n in numbers):
             return lambda given: function(*args)
-        pairs = list(zip(args, numbers, strict=True))
+        pairs = [(x if n is None else None, n) for x, n in zip(args, numbers, strict=True)]
         return lambda given: function(*(x if n is None else given[n] for x, n in pairs))
 
 
@@ -391,11 +391,12 @@ class GraphReplay:
         parts: the graphs, once recorded.
     """
 
-    def __init__(self, function: Callable[..., Any], key: Any, check: bool, like: Array) -> None:
+    def __init__(
+        self, function: Callable[..., Any], key: Any, check: bool, place: tuple[Any, int]
+    ) -> None:
         self.function, self.key, self.check = function, key, check
         self.checked = False
-        self.backend: Any = backend_of(like)
-        self.device: int = like.device.id
+        self.backend, self.device = place
         self.program: Any = None
         self.parts: list[Part] = []
         self.broken: Callable[[], str | None] = lambda: None
@@ -440,6 +441,8 @@ class GraphReplay:
         program.given = tensors
         with self.backend.lane(self.device).use(pool), program:
             for tensor in tensors:
+                if isinstance(tensor.array, np.ndarray):
+                    program.give_up("an argument is on the CPU; move it to the GPU before the call")
                 program.enter(tensor)
             returned = self.function(*args, **kwargs)
             template(returned, program, [])
@@ -549,9 +552,9 @@ class GraphReplay:
         arrays = [a for _, a in program.leaves.values() if id(owner(a)) in written]
         grads = [g.array for p in self.parts for g in p.grads if g.after is not None]
         self._mark = marker([*arrays, *grads])
-        self.program, self._kept = program, program.kept
-        self.state = [*program.roots()]
-        program.given, program.tensors, program.swept = [], {}, set()
+        self._kept, program.given = program.kept, []
+        self.state = program.roots()
+        self.program = None  # it knows the arguments of the recording
 
     def _written(self, tensors: list[Tensor]) -> list[tuple[Tensor, Array]]:
         """The arguments that a call changes in place, and their buffers."""

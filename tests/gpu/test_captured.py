@@ -600,6 +600,32 @@ def test_what_a_graph_cannot_hold_runs_as_it_is(gpu, function, why):
     assert step.replays == []
 
 
+def test_arguments_of_the_cpu_are_to_be_moved_before(gpu):
+    w = mg.ones(2, device="cuda")
+    falls_back(mg.compile(lambda x, w: x.cuda() * w), "move it to the GPU before", mg.ones(2), w)
+
+
+@only_standin
+def test_arguments_are_let_go(gpu):
+    w = mg.ones(2, device="cuda", requires_grad=True)
+    scale = nn.Dropout(0.0)
+
+    @mg.compile
+    def step(x):
+        w.grad = None
+        (scale(x) * w).sum().backward()
+        return x.detach() + 1
+
+    given = []
+    for _ in range(6):
+        x = mg.ones(2).cuda().requires_grad_()
+        step(x)
+        given.append(weakref.ref(x.array))
+        del x
+    gc.collect()
+    assert [r() for r in given] == [None] * 6
+
+
 def test_work_on_both_runs_as_it_is(gpu):
     here = mg.ones(2)
 
