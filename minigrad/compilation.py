@@ -25,7 +25,7 @@ from minigrad.nn.module import Module
 from minigrad.optim.optimizer import Optimizer
 from minigrad.results import filled, template, tensors_in
 from minigrad.snapshot import Snapshot, difference
-from minigrad.tensor import Tensor, casting
+from minigrad.tensor import Tensor, captured_arrays, casting
 
 
 def compile(model: Callable[..., Any] | None = None, *, check: bool = True, limit: int = 8) -> Any:
@@ -232,9 +232,9 @@ class Replay:
         """Run the function, note what it does, and make the program."""
         program = Program()
         watched = list(of_function(self.function, set()))
-        with program:
-            for tensor in tensors:
-                program.argument(tensor)
+        for tensor in tensors:
+            program.argument(tensor, tensor.array)
+        with program, captured_arrays():
             returned = self.function(*args, **kwargs)
             arrays: list[Any] = []
             self.template = template(returned, program, arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from importlib import import_module
@@ -442,12 +443,39 @@ class Tensor(Methods):
 
 def assign(tensor: Tensor, index: Any, value: Any) -> None:
     """``tensor.array[index] = value``, noted as a change."""
-    array = tensor.array if capture.active is None else capture.active.enter(tensor)
+    array = capture.entered(tensor)
     if value.__class__ is not array.__class__ and value.__class__ in backends:
         check_devices("an assignment", [array, value])
     with device_of(array):
         array[index] = value
     engine.changed(array)
+
+
+_slot: Any = Tensor.__dict__["array"]
+
+
+class _Captured:
+    """In place of the slot ``array`` while a step is captured: whoever looks at an array sees the
+    captured one, be it an operation, a comparison or an index.
+    """
+
+    def __get__(self, tensor: Any, kind: Any) -> Any:
+        array = _slot.__get__(tensor, kind)
+        watch = capture.active
+        return array if watch is None else watch.seen(tensor, array)
+
+    __set__ = _slot.__set__
+
+
+@contextmanager
+def captured_arrays() -> Iterator[None]:
+    """``with captured_arrays():`` tensors have what ``capture.active`` makes of their arrays."""
+    kind: Any = Tensor
+    kind.array = _Captured()
+    try:
+        yield
+    finally:
+        kind.array = _slot
 
 
 class RemovableHandle:

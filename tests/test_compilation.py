@@ -436,11 +436,12 @@ def test_an_argument_with_a_graph_is_not_captured():
 
 
 def test_what_goes_past_the_tensors_is_found_at_the_second_call():
-    state = mg.zeros(2)
+    memory = np.zeros(2, "f")
+    state = mg.from_numpy(memory)
 
     @mg.compile
     def step(x):
-        state.array[...] += 1  # no tensor operation
+        memory[...] += 1  # no tensor operation
         return x + state
 
     result = falls_back(step, "a captured call differs", mg.zeros(2))
@@ -598,6 +599,52 @@ def test_numbers_among_the_results_of_a_kernel_are_computed_anew(dtype):
         t = mg.tensor(classes)
         expected = F.cross_entropy(scores, t, ignore_index=0)
         np.testing.assert_array_equal(step(t).numpy(), expected.numpy())
+
+
+OF_VALUES = """(x > 0).float().sum() ; x == 1 ; x != y ; x.logical_and(y) ; x.isclose(y)
+x.argmax() ; x.argmin(0) ; x.argsort() ; x.argsort(descending=True) ; x.sort(descending=True)[0]
+x.topk(2)[0] ; x.max(0)[1] ; x.any() ; x.all() ; x.isnan().any() ; x.sign() ; x.round()
+x.int() + 1 ; mg.where(x > 0, x, -x) ; x * (x > 0) ; x.masked_fill(x > 0, 0.0)
+x.gather(0, (x > 0).long()) ; x.cumsum(0).flip(0)
+x.flip(0) ; x.roll(1) ; x.detach() * 2 ; x.clone() ; x.to(mg.float64) + 1 ; x[(x > 0).long()]
+x.index_select(0, (x > 0).long()) ; x.scatter(0, (x > 0).long(), 5.0) ; x.median(0)[0]
+F.one_hot(x.abs().long(), 5) ; mg.stack([x, y]).T ; x.cumsum(0) ; x.std() ; x.unsqueeze(0) @ y"""
+CALLS = [call.strip() for line in OF_VALUES.splitlines() for call in line.split(";")]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_depends_on_values_is_computed_anew(call):
+    function = eval(f"lambda x, y: {call}", {"mg": mg, "F": F})
+    step = mg.compile(function)
+    first, second = mg.tensor([1.0, -3.0, 2.0]), mg.tensor([1.0, 0.0, 1.0])
+    for x, y in ((first, second), (first, second), (-first, second), (second, first)):
+        np.testing.assert_array_equal(step(x, y).numpy(), function(x, y).numpy())
+    assert step.captures == 1
+
+
+def test_what_depends_on_values_of_other_tensors_is_computed_anew():
+    weight = mg.tensor([1.0, -1.0, 2.0], requires_grad=True)
+    optimizer = mg.optim.SGD([weight], lr=1.0)
+
+    @mg.compile
+    def step(x, places):
+        optimizer.zero_grad()
+        chosen = weight.gather(0, places) * x * (weight > 0)
+        chosen.sum().backward()
+        optimizer.step()
+        return weight.argmax(), weight.grad.clone()
+
+    twin = mg.tensor([1.0, -1.0, 2.0], requires_grad=True)
+    for places in ([0, 1, 2], [0, 1, 2], [2, 2, 0], [1, 0, 1], [0, 0, 0]):
+        x, index = mg.tensor([1.0, 2.0, 3.0]), mg.tensor(places)
+        largest, slope = step(x, index)
+        (twin.gather(0, index) * x * (twin > 0)).sum().backward()
+        np.testing.assert_array_equal(slope.numpy(), twin.grad.numpy())
+        with mg.no_grad():
+            twin -= twin.grad
+        twin.grad = None
+        assert largest == twin.argmax()
+        np.testing.assert_array_equal(weight.detach().numpy(), twin.detach().numpy())
 
 
 def test_memory_seen_past_the_protocols_ends_capturing():

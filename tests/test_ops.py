@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from importlib.util import find_spec
 from typing import Any
 
@@ -656,6 +657,29 @@ def test_override_equals_reference(
             assert f.shape == e.shape
             assert f.dtype == e.dtype
             np.testing.assert_allclose(xp.to_host(f), xp.to_host(e), rtol=tolerance, atol=tolerance)
+
+
+# ---- in a captured step -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_a_captured_op_computes_what_it_is_given(case: Case) -> None:
+    def step(*inputs: Any) -> Any:
+        y = run(case, list(inputs))
+        needed = [x for x in wanted(list(inputs)) if y.requires_grad]
+        return y.detach(), mg.autograd.grad(y, needed, mg.ones_like(y)) if needed else ()
+
+    compiled = mg.compile(step)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for seed in (0, 0, 1, 2):
+            inputs = place(case, case.draw(seed), "numpy")
+            y, grads = step(*inputs)
+            found, slopes = compiled(*inputs)
+            for a, b in zip((y, *grads), (found, *slopes), strict=True):
+                np.testing.assert_array_equal(numbers(b), numbers(a))
+    why = [str(w.message) for w in told if "compile:" in str(w.message)]
+    assert not any("a captured call differs" in w for w in why), why
 
 
 # ---- PyTorch ------------------------------------------------------------------------------------

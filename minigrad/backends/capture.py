@@ -139,7 +139,11 @@ class Watch:
 
     def enter(self, tensor: Any) -> Array:
         """The array of a tensor that is computed with."""
-        raise NotImplementedError
+        return tensor.array
+
+    def seen(self, tensor: Any, array: Array) -> Array:
+        """The array of a tensor as code sees it that looks at it."""
+        return array
 
     def call(self, function: Callable[..., Any], args: Any, kwargs: Any, pure: bool = True) -> Any:
         """Call ``function`` on arrays of the CPU."""
@@ -185,16 +189,15 @@ class Program(Watch):
 
     # ---- arrays ---------------------------------------------------------------------------------
 
-    def argument(self, tensor: Any) -> None:
+    def argument(self, tensor: Any, array: Array) -> None:
         """The next argument of the program: the array of ``tensor``."""
-        ref = Ref("x", len(self.arguments), tensor.array)
+        ref = Ref("x", len(self.arguments), array)
         self.arguments.append(ref)
         self.given.append(tensor)
-        self._captured(tensor.array, ref)
+        self._captured(array, ref)
 
-    def enter(self, tensor: Any) -> Array:
+    def seen(self, tensor: Any, array: Array) -> Array:
         """The array of a tensor, captured."""
-        array = tensor.array
         if array.__class__ is Captured or threading.get_ident() != self.thread:
             return array
         if not isinstance(array, np.ndarray):
@@ -518,11 +521,6 @@ def entered(tensor: Any) -> Array:
     return tensor.array if active is None else active.enter(tensor)
 
 
-def raw(tensor: Any) -> Array:
-    """The array of a tensor that is no operand, such as an index: not captured itself."""
-    return tensor.array if active is None or active.host else active.enter(tensor)
-
-
 def sends() -> None:
     """Say that values of the host are about to be sent to a GPU."""
     if active is not None and threading.get_ident() == active.thread:
@@ -645,5 +643,6 @@ class CaptureBackend:
         return op.forward(self, *arrays)
 
 
-#: NumPy's functions that make arrays of no others, which neither protocol tells of.
-_MAKERS = ("zeros", "ones", "empty", "full", "asarray", "arange", "zeros_like", "ones_like")
+#: NumPy's functions that neither protocol tells of: they make arrays, or take no subclasses.
+_MAKERS = {"zeros", "ones", "empty", "full", "arange", "zeros_like", "ones_like"}
+_MAKERS |= {"array", "asarray", "ascontiguousarray"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from minigrad import ops
 from minigrad.backends import backend_of, bounds
 from minigrad.backends import numpy as host
-from minigrad.backends.capture import raw
+from minigrad.backends.capture import entered
 from minigrad.dtypes import int64
 from minigrad.errors import DeviceError, DtypeError, RangeError, ShapeError
 from minigrad.methods.base import Base
@@ -54,7 +54,7 @@ class Indexing(Operators):
                 f"gather along axis {axis} needs an index no larger than {self.shape} on the "
                 f"other axes, got {index.shape}."
             )
-        return self._apply(ops.Gather(axis, self._own(raw(index))), self)
+        return self._apply(ops.Gather(axis, self._own(entered(index))), self)
 
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As ``gather``, with the other axes broadcast."""
@@ -75,7 +75,7 @@ class Indexing(Operators):
         """self with ``src`` added along ``dim`` at ``index``."""
         axis = as_axis(dim, self.ndim)
         self._check_scatter("scatter_add", axis, index, src)
-        return self + self._apply(ops.ScatterAdd(axis, src._own(raw(index)), self.shape), src)
+        return self + self._apply(ops.ScatterAdd(axis, src._own(entered(index)), self.shape), src)
 
     def scatter(self, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
         """self with ``src`` (a tensor or a number) written along ``dim`` at ``index``."""
@@ -91,7 +91,7 @@ class Indexing(Operators):
             xp.arange(n).reshape([-1 if i == j else 1 for j in range(self.ndim)])
             for i, n in enumerate(index.shape)
         ]
-        places[axis] = raw(index)
+        places[axis] = entered(index)
         return self._apply(ops.SetItem(tuple(places)), self, src)
 
     def _check_scatter(self, what: str, axis: int, index: Any, src: Any) -> None:
@@ -163,7 +163,7 @@ class Indexing(Operators):
             slot = self._slot(dim, index)
             if source.shape != slot and not (source.ndim < 1 and prod(slot) == 1):
                 raise ShapeError(f"{what} needs a source of shape {slot}, got {source.shape}.")
-        return (slice(None),) * axis + (raw(index).reshape(-1),) if self.ndim else (...,)
+        return (slice(None),) * axis + (entered(index).reshape(-1),) if self.ndim else (...,)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The places ``index`` (integers) along ``dim``."""
@@ -214,7 +214,7 @@ def _index(index: Any, x: Base) -> tuple[tuple[Any, ...], bool]:
     basic, dots = True, False
     for part in parts:
         if isinstance(part, Base):
-            part = raw(part)
+            part = entered(part)
             if part.dtype.kind not in "iub":
                 raise IndexError(f"an index must be of integers or booleans, got {part.dtype}.")
             if not part.ndim and part.dtype.kind != "b":

@@ -6,7 +6,7 @@ import numpy as np
 
 from minigrad import ops
 from minigrad.backends import backend_of, bounds, device_of
-from minigrad.backends.capture import raw
+from minigrad.backends.capture import entered
 from minigrad.engine import set_recording
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.functions import where
@@ -65,7 +65,7 @@ def embedding(
         raise DtypeError(
             f"embedding expects int64 or int32 classes, got {input.dtype}; use x.long()."
         )
-    rows, index = weight.shape[0], raw(input)
+    rows, index = weight.shape[0], entered(input)
     check_devices("embedding", [index, weight.array])
     found = bounds(index)
     if found is not None and (found[0] < 0 or found[1] >= rows):
