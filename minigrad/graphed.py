@@ -21,6 +21,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -401,7 +402,7 @@ class GraphReplay:
         self.parts: list[Part] = []
         self.broken: Callable[[], str | None] = lambda: None
         self._recording: Recording | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def source(self) -> str:
@@ -515,7 +516,7 @@ class GraphReplay:
             if collects:
                 gc.enable()
         self._keep(program, form, results, buffers, watched)
-        with self.backend.on(f"cuda:{self.device}"):
+        with self._here():
             for tensor, buffer in self._written(tensors):
                 copy_to(tensor.array, buffer)
             for part in self.parts:
@@ -534,7 +535,8 @@ class GraphReplay:
             what = f"the settings or the state of {type(step.optimizer).__name__}"
             guards.append(("HOLDER.holds()", step, None, what))
         for grad in self.parts[0].grads:
-            if grad.number is None and (grad.read or not grad.new):
+            wanted = grad.tensor._requires_grad or grad.before is not None
+            if grad.number is None and wanted and (grad.read or not grad.new):
                 what = f"whether a tensor of shape {grad.tensor.shape} has a gradient"
                 none = grad.before is None
                 guards.append(("(HOLDER._grad is None) is VALUE", grad.tensor, none, what))
@@ -556,6 +558,10 @@ class GraphReplay:
         self.state = program.roots()
         self.program = None  # it knows the arguments of the recording
 
+    def _here(self) -> Any:
+        """``with self._here():`` the GPU of the graphs is the current one."""
+        return self.backend.on(f"cuda:{self.device}") if self.backend.several else nullcontext()
+
     def _written(self, tensors: list[Tensor]) -> list[tuple[Tensor, Array]]:
         """The arguments that a call changes in place, and their buffers."""
         return [(tensors[i], self.buffers[i]) for i in self._changes]
@@ -564,7 +570,7 @@ class GraphReplay:
 
     def run(self, tensors: list[Tensor]) -> Any:
         """Launch what was recorded, on the current stream."""
-        with self._lock, self.backend.on(f"cuda:{self.device}"):
+        with self._lock, self._here():
             self.backend.lane(self.device).follow()
             for buffer, tensor in zip(self.buffers, tensors, strict=True):
                 copy_to(buffer, tensor.array)
@@ -582,7 +588,7 @@ class GraphReplay:
         roots = [*self.state, tensors]
         before = Snapshot(roots)
         expected = self.function(*args, **kwargs)
-        with self.backend.on(f"cuda:{self.device}"):
+        with self._here():
             values = [t.array.copy() for t in tensors_in(expected)]
         after = Snapshot(roots)
         before.restore()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from minigrad.backends.cuda.launch import Grid
+import numpy as np
+
+from minigrad.backends.cuda.launch import Grid, Launcher
 from minigrad.errors import GraphError
 
 Array = Any
@@ -145,15 +147,7 @@ class Numbers:
         """Bring those that have changed to the GPU, in order with its other work."""
         for chunk in self.chunks:
             if chunk.values != chunk.there:
-                values = dict(zip((f"n{i}" for i in range(CHUNK)), chunk.values, strict=True))
-                self.backend.launch(
-                    "optim.put_numbers",
-                    Grid((1, 1, 1), (1, 1, 1)),
-                    chunk.array.dtype.char,
-                    at=chunk.array,
-                    count=CHUNK,
-                    **values,
-                )
+                chunk.put(self.backend.launch)
                 chunk.there = [*chunk.values]
 
 
@@ -164,6 +158,19 @@ class Chunk:
         self.array, self.dtype, self.used = array, dtype, 0
         self.values: list[float] = [0.0] * CHUNK
         self.there: list[float] | None = None
+        self._function: Any = None
+
+    def put(self, launch: Launcher) -> None:
+        """Launch what puts the values there; its arguments are checked at the first time."""
+        one = (1, 1, 1)
+        if self._function is None:
+            values = {f"n{i}": value for i, value in enumerate(self.values)}
+            kind, device = self.array.dtype.char, self.array.device.id if launch.several else 0
+            launch("optim.put_numbers", Grid(one, one), kind, at=self.array, count=CHUNK, **values)
+            self._function = launch.function("optim.put_numbers", kind, device)
+            return
+        number, count = self.array.dtype.type, np.int32(CHUNK)
+        self._function(one, one, (self.array, count, *map(number, self.values)))
 
 
 class Place:

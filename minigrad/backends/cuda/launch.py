@@ -282,12 +282,16 @@ class Launcher:
         if 0 in grid.blocks:
             return
         device = one_device(known.kernel, values) if self.several else 0
-        function = self.functions.get((name, dtype, device))
-        if function is None:
+        self.function(name, dtype, device)(grid.blocks, grid.threads, tuple(values))
+
+    def function(self, name: str, dtype: str, device: int) -> Callable[..., None]:
+        """A compiled kernel, whose arguments nobody checks."""
+        found = self.functions.get((name, dtype, device))
+        if found is None:
             file, _, kernel = name.partition(".")
-            function = self.module(file, dtype, device).get_function(kernel)
-            self.functions[name, dtype, device] = function
-        function(grid.blocks, grid.threads, tuple(values))
+            found = self.module(file, dtype, device).get_function(kernel)
+            self.functions[name, dtype, device] = found
+        return found
 
     def module(self, file: str, dtype: str, device: int) -> Any:
         """The compiled file for a dtype on a device."""
