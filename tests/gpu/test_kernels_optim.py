@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigrad.backends.cuda import launch
+from tests.gpu import device
 from tests.gpu.close import DTYPES, assert_near, exact, normal
 
 few = settings(max_examples=25, derandomize=True)
@@ -152,6 +153,58 @@ def test_adam_that_counts_on_the_device(
         reference.adam_update(theirs[0], exact(grad), *kept, **settings, **options)
         same(mine, theirs)
     assert step == STEPS
+
+
+class Placed:
+    """Numbers in memory that ``put_numbers`` fills, one after another."""
+
+    def __init__(self, cuda):
+        self.cuda, self.asked = cuda, []
+
+    def __call__(self, values, dtype):
+        at = np.full(8, np.nan, dtype)
+        numbers = {f"n{i}": values[i] if i < len(values) else 0.0 for i in range(8)}
+        one = launch.Grid((1, 1, 1), (1, 1, 1))
+        self.cuda.launch("optim.put_numbers", one, at.dtype.char, at=at, count=8, **numbers)
+        self.asked.append(values)
+        return at[: len(values)]
+
+
+RULES = {
+    "sgd_update": (
+        1,
+        {
+            **{"momentum": 0.9, "dampening": 0.1, "nesterov": False, "first": False},
+            "weight_decay": 0.1,
+        },
+    ),
+    "momentum_update": (1, {"momentum": 0.9, "form": "ema", "correction": 0.3}),
+    "rmsprop_update": (3, {"alpha": 0.9, "eps": 1e-8, "momentum": 0.5}),
+    "adam_update": (
+        3,
+        {
+            **{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "t": 3.0},
+            **{"weight_decay": 0.1, "decoupled": True},
+        },
+    ),
+}
+
+
+@pytest.mark.skipif(device.REAL, reason="hands NumPy arrays to the launcher")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+def test_numbers_in_memory_are_the_same_to_the_last_bit(cuda, monkeypatch, name, dtype):
+    kept, settings = RULES[name]
+    results = []
+    for placing in (None, Placed(cuda)):
+        monkeypatch.setattr(cuda, "placing", placing)
+        arrays = [normal(3, 300, dtype=dtype)]
+        arrays += [np.abs(normal(3, 300, dtype=wide(dtype), seed=i)) for i in range(kept)]
+        grad = normal(3, 300, dtype=wide(dtype), seed=9)
+        getattr(cuda, name)(arrays[0], grad, *arrays[1:], lr=0.1 / 3, **settings)
+        results.append([a.tobytes() for a in arrays])
+    assert results[0] == results[1]
+    assert len(placing.asked) == 1 and placing.asked[0][0] != 0
 
 
 def test_many_parameters_and_what_kernels_do_not_take(cuda, reference):
