@@ -54,6 +54,11 @@ def cuda(gpus: int = 1, kernels: bool = False, captures: bool = False) -> Iterat
     before = {name: sys.modules.get(name) for name in mockcupy.MODULES}
     mockcupy.install()
     backend = backends.cuda_backend()
+    settings = ("count", "several", "kernels", "blas", "cudnn")
+    outer = {name: getattr(backend, name) for name in settings}
+    raw, strict = vars(mockcupy.module).pop("RawModule", None), mockcupy.strict_memory
+    if before["cupy"] is not mockcupy.module:  # the outermost
+        outer |= {"count": 1, "several": False, "kernels": False, "blas": None, "cudnn": None}
     backend.count, backend.several = gpus, gpus > 1
     backend.use_kernels(kernels)
     backend.blas = backend.cudnn = None  # products are those of the stand-in
@@ -67,10 +72,12 @@ def cuda(gpus: int = 1, kernels: bool = False, captures: bool = False) -> Iterat
         with mockcupy.devices(gpus), thread_local() if captures else nullcontext():
             yield backend
     finally:
-        backend.count, backend.several = 1, False
-        backend.use_kernels(False)
-        mockcupy.strict_memory = False
+        for name, value in outer.items():
+            setattr(backend, name, value)
+        mockcupy.strict_memory = strict
         vars(mockcupy.module).pop("RawModule", None)
+        if raw is not None:
+            mockcupy.module.RawModule = raw
         for name, module in before.items():
             if module is None:
                 sys.modules.pop(name, None)
