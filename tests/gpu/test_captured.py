@@ -228,6 +228,19 @@ def test_settings_that_kernels_are_given_record_anew(kernels):
     assert_same(run(True), run(False))
 
 
+@needs_kernels
+def test_a_hook_of_a_later_time_is_called(kernels):
+    model = mlp().cuda()
+    optim = mg.optim.Adam(model.parameters())
+    step = mg.compile(trainer(model, optim), check=False)
+    calls = []
+    for i, batch in zip(range(12), batches(), strict=False):
+        if i == 6:
+            optim.register_step_post_hook(lambda *given: calls.append(1))
+        step(*batch)
+    assert len(calls) == 6 and step.captures == 2
+
+
 def test_hooks_averages_and_subclasses_run_between_graphs(gpu):
     class Own(mg.optim.SGD):
         def update(self, param, grad, state, group):
@@ -458,6 +471,21 @@ def test_a_replay_waits_for_nothing_and_sends_nothing(gpu):
         if i > 2:
             assert (found["waits"], found["uploads"], found["mallocs"]) == (0, 0, 0)
             assert found["launches"] == 2
+
+
+@only_standin
+def test_constants_that_others_forget_are_kept(gpu, monkeypatch):
+    """An index that the backend keeps for a while, and the graph for as long as it lives."""
+    monkeypatch.setattr("minigrad.backends.cupy_backend.CONSTANTS", 1)
+    pad = nn.ReflectionPad1d(2)
+    step = mg.compile(pad, check=False)
+    x = mg.arange(5.0).cuda().reshape(1, 5)
+    expected = pad(x).tolist()
+    for _ in range(4):
+        assert step(x).tolist() == expected
+    nn.ReflectionPad1d(3)(mg.ones(1, 7).cuda())  # another one in its place
+    held = [mg.ones(n).cuda() for n in range(1, 40)]
+    assert step(x).tolist() == expected and held
 
 
 # ---- guards -------------------------------------------------------------------------------------
