@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends import backends, cuda
+from minigrad.backends import backends, capture, cuda
 from minigrad.backends.capture import Watch
 from minigrad.backends.cuda.graph import Numbers, Recording
 from minigrad.engine import marker, owner
@@ -422,17 +422,18 @@ class GraphReplay:
 
     def again(self, args: Any, kwargs: Any, tensors: list[Tensor]) -> tuple[Any, str | None]:
         """The call after: warmed up once more, recorded, checked or replayed."""
-        if self.parts:
-            if self.check and not self.checked:
-                returned, differs = self.compare(args, kwargs, tensors)
-                return returned, differs and f"a replayed call differs: {differs}"
-            return self.run(tensors), None
-        if self._recording is None:
-            recording = Recording(self.backend.lane(self.device))
-            found = self._warm_up(args, kwargs, tensors, recording.pool)
-            self._recording = recording
-            return found
-        return self._record(args, kwargs, tensors)
+        with self._lock:  # one thread at a time: the memory is the same
+            if self.parts:
+                if self.check and not self.checked:
+                    returned, differs = self.compare(args, kwargs, tensors)
+                    return returned, differs and f"a replayed call differs: {differs}"
+                return self.run(tensors), None
+            if self._recording is None:
+                recording = Recording(self.backend.lane(self.device))
+                found = self._warm_up(args, kwargs, tensors, recording.pool)
+                self._recording = recording
+                return found
+            return self._record(args, kwargs, tensors)
 
     def _warm_up(
         self, args: Any, kwargs: Any, tensors: list[Tensor], pool: Any
@@ -440,7 +441,7 @@ class GraphReplay:
         program = Warm(self.device, last=pool is not None)
         watched = list(of_function(self.function, set()))
         program.given = tensors
-        with self.backend.lane(self.device).use(pool), program:
+        with capture.lock, self.backend.lane(self.device).use(pool), program:
             for tensor in tensors:
                 if isinstance(tensor.array, np.ndarray):
                     program.give_up("an argument is on the CPU; move it to the GPU before the call")
@@ -493,7 +494,7 @@ class GraphReplay:
         gc.disable()  # what it frees, streams and memory, is not to be freed while capturing
         program = Recorder(self.program, tensors, self.backend, recording)
         try:
-            with lane.use(recording.pool):
+            with capture.lock, lane.use(recording.pool):  # no other thread uses the lane
                 buffers = [a.copy(order="K") for a in own]
                 for tensor, buffer in zip(tensors, buffers, strict=True):
                     tensor.array = buffer
@@ -570,7 +571,7 @@ class GraphReplay:
 
     def run(self, tensors: list[Tensor]) -> Any:
         """Launch what was recorded, on the current stream."""
-        with self._lock, self._here():
+        with self._here():
             self.backend.lane(self.device).follow()
             for buffer, tensor in zip(self.buffers, tensors, strict=True):
                 copy_to(buffer, tensor.array)

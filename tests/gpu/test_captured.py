@@ -775,6 +775,26 @@ def test_other_threads_are_not_recorded(gpu):
     assert w.grad.tolist() == [5, 5, 5] and v.grad.tolist() == [6, 6, 6]
 
 
+def test_several_threads_share_a_step(gpu):
+    w = mg.ones(3, device="cuda")
+    steps = [mg.compile(lambda x: (x * w).exp().sum()), mg.compile(lambda x: x * w * 2)]
+    wrong = []
+
+    def call(number):
+        for i in range(12):
+            x = mg.tensor([float(i), number, 1.0]).cuda()
+            for step in steps:
+                if step(x).tolist() != step.function(x).tolist():
+                    wrong.append((number, i))
+
+    threads = [threading.Thread(target=call, args=(float(n),)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and all(step.plain is None for step in steps)
+
+
 @pytest.mark.usefixtures("gpu")
 def test_calls_from_other_streams_come_after_each_other():
     cupy = mg.backends.cuda_backend().module
