@@ -599,7 +599,7 @@ def _function(name: str, params: Any) -> Any:
         hosts, options = _operands((args, kwargs))
         if name in WAITING or (name == "repeat" and len(arrays) > 1):
             _wait(name)
-        if name in OF_CUBLAS:
+        if name in OF_CUBLAS and (name != "einsum" or len(arrays) > 1):
             _refuse_cublas()
         if name == "where" and len(args) == 1:
             _wait("where of one argument")

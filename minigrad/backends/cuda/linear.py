@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from minigrad.backends.cuda.base import Launching
 from minigrad.backends.cuda.blas import Blas
 from minigrad.backends.reference import linear as reference
 from minigrad.shapes import prod
+
+Operand = tuple[str, Array]  # letters of its axes, array
 
 
 class Linear(Launching, reference.Linear):
@@ -55,6 +59,39 @@ class Linear(Launching, reference.Linear):
             out[...] = y
         return out
 
+    def einsum(self, equation: str, *arrays: Array, optimize: bool = False) -> Array:
+        """As NumPy's, for what the op Einsum asks for; two operands at a time, by ``matmul``.
+
+        Of a pair, letters of both are batches where they are still wanted, and summed where not.
+        """
+        if self.blas is None or len(arrays) < 2 or len({a.dtype for a in arrays}) > 1:
+            return self.module.einsum(equation, *arrays, optimize=optimize)
+        inputs, result = equation.split("->")
+        operands = list(zip(inputs.split(","), arrays, strict=True))
+        for step in _order(equation, tuple(a.shape for a in arrays)):
+            first, *others = (operands.pop(i) for i in sorted(step, reverse=True))
+            while others:
+                second = others.pop()
+                wanted = set(result).union(*(letters for letters, _ in operands + others))
+                first = self._pair(first, second, wanted)
+            operands.append(first)
+        letters, product = operands[0]
+        return product.transpose([letters.index(c) for c in result])
+
+    def _pair(self, first: Operand, second: Operand, wanted: set[str]) -> Operand:
+        """The product of two operands, summed over the letters that nobody wants any more."""
+        (a, x), (b, y) = first, second
+        batch = [c for c in a if c in b and c in wanted]
+        inner = [c for c in a if c in b and c not in wanted]
+        left, right = [c for c in a if c not in b], [c for c in b if c not in a]
+        size = dict(zip(a + b, x.shape + y.shape, strict=True))
+        product = self.matmul(
+            _as_matrices(x, a, size, (batch, left, inner)),
+            _as_matrices(y, b, size, (batch, inner, right)),
+        )
+        letters = "".join([*batch, *left, *right])
+        return letters, product.reshape([size[c] for c in letters])
+
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         if not self.takes(x, weight) or x.dtype != weight.dtype:
             return super().linear(x, weight, bias)
@@ -79,3 +116,18 @@ class Linear(Launching, reference.Linear):
         if needs[1]:
             dweight = self.matmul(rows.T, self.plain(x).reshape(len(rows), prod(x.shape[-1:])))
         return dx, dweight, self.bias_backward(rows) if needs[2] else None
+
+
+def _as_matrices(x: Array, letters: str, size: dict[str, int], parts: Sequence[Any]) -> Array:
+    """An operand as (batch, rows, columns), each of several axes."""
+    x = x.transpose([letters.index(c) for part in parts for c in part])
+    return x.reshape([prod([size[c] for c in part]) for part in parts])
+
+
+@cache
+def _order(equation: str, shapes: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+    """Which operands to multiply, step by step; the product is appended to those left."""
+    if len(shapes) == 2:
+        return [(0, 1)]
+    outlines = [np.broadcast_to(0.0, shape) for shape in shapes]
+    return np.einsum_path(equation, *outlines, optimize="greedy")[0][1:]
