@@ -45,8 +45,8 @@ Array = Any
 
 ON_CPU = "it computes on the CPU as well as on a GPU"
 SENDS = (
-    "it sends values of the host to the GPU in every call (tensor(), .cuda(), an index as a list); "
-    "make them before, or pass them as arguments"
+    "it sends other values of the host to the GPU in every call (tensor(), .cuda()); make them "
+    "before, or pass them as arguments"
 )
 
 
@@ -59,6 +59,7 @@ class Warm(Watch):
         self.last = last  #: the last one: now everything that is made once has been made
         self.leaves: dict[int, tuple[Any, Array]] = {}  # id -> (weak reference to a tensor, array)
         self.recorded: set[int] = set()  # ids of the optimizers whose step a graph can hold
+        self.constants: dict[Any, Array] = {}  # what the last one sent to the GPU
 
     def enter(self, tensor: Tensor) -> Array:
         """Note a tensor that is computed with."""
@@ -81,10 +82,10 @@ class Warm(Watch):
         """Nothing to note."""
         return False
 
-    def sends(self) -> None:
-        """What the first call sent may be kept; what every call sends cannot be recorded."""
+    def sent(self, values: Any, device: str, array: Array) -> None:
+        """Keep a copy of values that the recorded call may send, too."""
         if self.last:
-            self.give_up(SENDS)
+            self.constants[_sent_key(values, device)] = array.copy()
 
     def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Call it, and note whose it is."""
@@ -125,6 +126,10 @@ class Warm(Watch):
     def roots(self) -> list[Any]:
         """All that a call may change."""
         return [self.called(), self.owners, self.known(), device_generator]
+
+
+def _sent_key(values: Any, device: str) -> Any:
+    return device, values.dtype.str, values.shape, values.tobytes()
 
 
 def is_step(function: Any) -> bool:
@@ -228,7 +233,7 @@ class Recorder(Warm):
 
     def __init__(self, warm: Warm, given: list[Tensor], backend: Any, recording: Recording) -> None:
         super().__init__(warm.device, True)
-        self.recorded, self.given = warm.recorded, given
+        self.recorded, self.given, self.constants = warm.recorded, given, warm.constants
         self.backend, self.recording = backend, recording
         self.parts: list[Part] = []
         self.leaves_with_grads = list({id(t): t for t in (*warm.known(), *given)}.values())
@@ -293,9 +298,13 @@ class Recorder(Warm):
         memory = owner(array)
         self.written[id(memory)] = weakref.ref(memory)
 
-    def sends(self) -> None:
-        """Refuse: a graph would send what was there while recording."""
-        raise GraphError(SENDS)
+    def sends(self, values: Any, device: str) -> Array:
+        """What the call before has sent, if it is the same; else refuse."""
+        known = self.constants.get(_sent_key(values, device))
+        if known is None:
+            raise GraphError(SENDS)
+        self.keep(known)
+        return known
 
     def effect(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Record it, note it for each replay, or end the part with it."""

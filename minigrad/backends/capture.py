@@ -157,8 +157,11 @@ class Watch:
         """Note a change in place; whether ``function``, which tells others, is taken care of."""
         raise NotImplementedError
 
-    def sends(self) -> None:
-        """Values of the host are sent to a GPU."""
+    def sends(self, values: Any, device: str) -> Array:
+        """Values of the host are about to be sent to a GPU; those of the call before, if known."""
+
+    def sent(self, values: Any, device: str, array: Array) -> None:
+        """They are there."""
 
     def keep(self, array: Array) -> None:
         """An array that others hold for the code is part of it."""
@@ -521,10 +524,18 @@ def entered(tensor: Any) -> Array:
     return tensor.array if active is None else active.enter(tensor)
 
 
-def sends() -> None:
-    """Say that values of the host are about to be sent to a GPU."""
-    if active is not None and threading.get_ident() == active.thread:
-        active.sends()
+def sending(make: Callable[[], Array], values: Any, device: str) -> Array:
+    """``make()``, which sends values of the host to a GPU; where a step is recorded, a copy of
+    what it has sent before.
+    """
+    if active is None or threading.get_ident() != active.thread:
+        return make()
+    known = active.sends(values, device)
+    if known is not None:
+        return known.copy()
+    array = make()
+    active.sent(values, device, array)
+    return array
 
 
 def read(x: Any) -> Any:

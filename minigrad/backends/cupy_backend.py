@@ -73,12 +73,11 @@ class CupyBackend(Reference):
 
     def to_host(self, x: Array) -> Any:
         with x.device:
-            return x.get()
+            return capture.read(x).get()
 
     def from_host(self, x: Any, device: str) -> Array:
-        capture.sends()
         with self.on(device):
-            return self.module.asarray(x)
+            return capture.sending(lambda: self.module.asarray(x), x, device)
 
     def constant(self, x: Any, device: str) -> Array:
         key = device, x.dtype.str, x.shape, x.tobytes()
@@ -108,7 +107,8 @@ class CupyBackend(Reference):
 
     def from_pinned(self, x: Any, device: str) -> Array:
         """As ``from_host`` of a pinned array; the host goes on before the copy is done."""
-        capture.sends()
+        if capture.active is not None:
+            return self.from_host(x, device)
         while self._sent and self._sent[0][0].done:
             self._sent.popleft()
         with self.on(device):
