@@ -55,8 +55,7 @@ def test_float32_kernels_compute_in_float32(file):
     """float64 is slow on most GPUs: a constant without a type would be enough."""
     kernels = nvrtc.compiled(launch.source(file, "f"), "compute_80")[0].decode().split(".entry ")
     for text in kernels[1:]:
-        if not text.startswith("adam_numbers"):  # one thread, in float64 on purpose
-            assert ".f64" not in text.split("\n}\n")[0], text[:60]
+        assert ".f64" not in text.split("\n}\n")[0], text[:60]
 
 
 def test_a_mistake_is_shown_with_its_line():

@@ -130,31 +130,6 @@ def test_adam(cuda, reference, shape, dtype, weight_decay, decoupled, eps_hat, a
     steps(cuda, reference, "adam_update", shape, dtype, [True, True, amsgrad], settings)
 
 
-@few
-@given(shape=sizes, dtype=dtypes, **adams)
-def test_adam_that_counts_on_the_device(
-    cuda, reference, shape, dtype, weight_decay, decoupled, eps_hat, amsgrad
-):
-    """As in a captured step: no number comes from the host but those that never change."""
-    mine = [normal(*shape, dtype=dtype), *(np.zeros(shape, wide(dtype)) for _ in range(3))]
-    step, lr = np.zeros(1), np.full(1, 0.01)
-    options = {"weight_decay": weight_decay, "decoupled": decoupled}
-    for i in range(STEPS):
-        theirs = [exact(a.copy()) for a in mine]
-        lr *= 0.9  # a schedule writes to the device
-        grad = normal(*shape, dtype=wide(dtype), seed=i + 1)
-        kept = mine[1:] if amsgrad else (*mine[1:3], None)
-        numbers = cuda.adam_numbers(
-            mine[0], lr, step, **BETAS, eps=1e-8, eps_hat=eps_hat, **options
-        )
-        cuda.adam_with(numbers, mine[0], grad, *kept, **BETAS, **options)
-        kept = theirs[1:] if amsgrad else (*theirs[1:3], None)
-        settings = {"lr": lr[0], **BETAS, "eps": 1e-8, "t": i + 1.0, "eps_hat": eps_hat}
-        reference.adam_update(theirs[0], exact(grad), *kept, **settings, **options)
-        same(mine, theirs)
-    assert step == STEPS
-
-
 class Placed:
     """Numbers in memory that ``put_numbers`` fills, one after another."""
 

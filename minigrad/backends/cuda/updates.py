@@ -8,7 +8,7 @@ from typing import Any
 from minigrad.backends.base import Array
 from minigrad.backends.cuda.base import Launching
 from minigrad.backends.cuda.graph import Placing
-from minigrad.backends.cuda.launch import Grid, elements, one_block
+from minigrad.backends.cuda.launch import elements, one_block
 from minigrad.backends.reference import updates as reference
 
 #: The number of each form of momentum in optim.cu.
@@ -16,11 +16,11 @@ FORMS = {"velocity": 0, "heavy-ball": 1, "ema": 2}
 
 
 class Updates(Launching, reference.Updates):
-    """One kernel a parameter, or one for a flat buffer of all of them.
+    """One kernel a parameter.
 
-    ``lr`` may be an array of one, in the dtype of the averages, which the kernel reads. For Adam,
-    ``adam_numbers`` and ``adam_with`` do the same. While a step is recorded, ``placing`` gives
-    the places of the numbers that change from step to step: every replay reads them anew.
+    ``lr`` may be an array of one, in the dtype of the averages, which the kernel reads. While a
+    step is recorded, ``placing`` gives the places of the numbers that change from step to step:
+    every replay reads them anew.
     """
 
     placing: Placing | None = None
@@ -217,65 +217,10 @@ class Updates(Launching, reference.Updates):
                 eps_hat,
             )
             return
-        numbers: Any = self.adam_numbers_of(
-            t, lr, beta1, beta2, eps, weight_decay, decoupled, eps_hat
-        )
+        settings = (weight_decay, decoupled, eps_hat)
+        numbers = self.adam_numbers_of(t, lr, beta1, beta2, eps, *settings)
         placed = self._placed(numbers, param)
-        numbers = numbers if placed is None else placed
-        self.adam_with(numbers, param, grad, m, v, v_max, beta1, beta2, weight_decay, decoupled)
-
-    def adam_numbers(
-        self,
-        param: Array,
-        lr: Array,
-        step: Array,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float = 0.0,
-        decoupled: bool = False,
-        eps_hat: bool = False,
-    ) -> Array:
-        """What of Adam changes from step to step, for parameters of the dtype of ``param``.
-
-        ``lr`` and ``step`` are float64 arrays of one; the step is counted up first.
-        """
-        numbers = self.empty((3,), dtype=self.wide(param))
-        self.launch(
-            "optim.adam_numbers",
-            Grid((1, 1, 1), (1, 1, 1)),
-            param.dtype.char,
-            step=step,
-            lr=lr,
-            numbers=numbers,
-            beta1=beta1,
-            beta2=beta2,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled=int(decoupled),
-            eps_hat=int(eps_hat),
-        )
-        return numbers
-
-    def adam_with(
-        self,
-        numbers: Any,
-        param: Array,
-        grad: Array,
-        m: Array,
-        v: Array,
-        v_max: Array | None,
-        beta1: float,
-        beta2: float,
-        weight_decay: float = 0.0,
-        decoupled: bool = False,
-    ) -> None:
-        """A step of Adam by (rate, eps, share of p to keep): numbers, or those of ``adam_numbers``.
-
-        The gradient is in the wide dtype.
-        """
-        placed = hasattr(numbers, "flags")
-        rate, eps, keep = (0.0, 0.0, 0.0) if placed else numbers
+        rate, eps, keep = numbers if placed is None else (0.0, 0.0, 0.0)
         self.launch(
             "optim.adam",
             elements(param.size),
@@ -285,7 +230,7 @@ class Updates(Launching, reference.Updates):
             m=m,
             v=v,
             v_max=v_max,
-            numbers=numbers if placed else None,
+            numbers=placed,
             n=param.size,
             rate=rate,
             eps=eps,

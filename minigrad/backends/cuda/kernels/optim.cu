@@ -3,8 +3,7 @@
 // What the rules keep, and the gradient, is in A (float32 beside float16 parameters). What changes
 // from step to step comes as a number, or, for a captured step, as a place in device memory, which
 // is read anew in every replay: the learning rate at `lr_at`, and what Adam makes of it and of the
-// step count at `numbers`. They are put there by `put_numbers`, or, for Adam without a host that
-// counts, by `adam_numbers`: kernels of one thread that come first.
+// step count at `numbers`. They are put there by `put_numbers`, a kernel of one thread.
 
 // g = dL/dp + weight_decay p, with the gradient of the L2 penalty.
 //   v = mu v + (1 - dampening) g, at first v = g;   p = p - lr v,  Nesterov: p - lr (g + mu v)
@@ -90,26 +89,12 @@ extern "C" __global__ void put_numbers(
         if (i < count) at[i] = numbers[i];
 }
 
-// What of Adam changes from step to step. With r = sqrt(1 - beta2^t):
-//   numbers = (lr r / (1 - beta1^t),  r eps,  1 - lr weight_decay)
-// eps itself with eps_hat; the last is 1 where the decay is not decoupled. One thread, in double; the
-// step is counted up first.
-extern "C" __global__ void adam_numbers(
-    double* __restrict__ step,         // [1]
-    const double* __restrict__ lr,     // [1]
-    A* __restrict__ numbers,           // [3]
-    double beta1, double beta2, double eps, double weight_decay, int decoupled,
-    int eps_hat) {
-    double t = *step += 1, root = sqrt(1 - pow(beta2, t));
-    numbers[0] = A(*lr * root / (1 - pow(beta1, t)));
-    numbers[1] = A(eps_hat ? eps : root * eps);
-    numbers[2] = A(decoupled ? 1 - *lr * weight_decay : 1);
-}
-
 //   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 //   p = p - lr m_hat / (sqrt(v_hat) + eps)    m_hat = m / (1 - beta1^t), v_hat = v / (1 - beta2^t)
-// in the form p - rate m / (sqrt(v) + eps) with the `numbers` above; v_max: AMSGrad. weight_decay is
-// that of the L2 penalty, 0 where the decay is decoupled (AdamW).
+// in the form keep p - rate m / (sqrt(v) + eps): `numbers` are (rate, eps, keep), with r = sqrt(1 -
+// beta2^t) (lr r / (1 - beta1^t), r eps, 1 - lr weight_decay where the decay is decoupled, else 1), and
+// eps itself with eps_hat. weight_decay is that of the L2 penalty, 0 where the decay is decoupled
+// (AdamW); v_max: AMSGrad.
 // Source: Kingma and Ba (2015), arXiv:1412.6980, algorithm 1; Loshchilov and Hutter (2019),
 // arXiv:1711.05101, algorithm 2.
 extern "C" __global__ void adam(
