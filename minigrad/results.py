@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from minigrad.backends import device_of
+from minigrad.snapshot import Snapshot, difference
 from minigrad.tensor import Tensor, wrap
 
 
@@ -67,3 +69,27 @@ def reached(roots: Iterable[Any]) -> set[Any]:
             seen.add(node)
             stack.extend(node.inputs if node.seq else ())
     return seen
+
+
+def both_ways(
+    function: Callable[[], Any], replay: Callable[[], Any], roots: list[Any]
+) -> tuple[Any, str | None]:
+    """Call a function and what is to replace it from the same state, that of ``roots``; what the
+    function returned, and where the other differs, to the last bit.
+    """
+    before = Snapshot(roots)
+    expected = function()
+    values = []
+    for tensor in tensors_in(expected):
+        with device_of(tensor.array):
+            values.append(tensor.array.copy())
+    after = Snapshot(roots)
+    before.restore()
+    try:
+        found = [t.array for t in tensors_in(replay())]
+        differs = difference(values, found, "result")
+        differs = differs or difference(after.values, Snapshot(roots).values)
+    except Exception as error:  # whatever it is, the function has the result
+        differs = f"replaying it raised {type(error).__name__}: {error}"
+    after.restore()
+    return expected, differs
