@@ -772,6 +772,8 @@ def test_render_names_the_choices(tmp_path):
         ValueError, match=r"\.svg, \.png, \.pdf, \.html, \.dot, \.json, \.txt.*net\.jpg"
     ):
         mlp().render(tmp_path / "net.jpg")
+    with pytest.raises(FileNotFoundError, match=r"no folder '.*plots'; make it"):
+        mlp().render(tmp_path / "plots" / "net.svg")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -82,6 +82,7 @@ class Picture:
 
         Raises:
             ValueError: another suffix.
+            FileNotFoundError: there is no such folder.
             GraphvizError: nothing can draw; the DOT text is then saved beside, under the same name.
         """
         path = Path(path)
@@ -90,6 +91,11 @@ class Picture:
             raise ValueError(
                 f"render() writes {', '.join(self.drawn + WRITTEN)}, as the suffix says; "
                 f"got {path.name!r}."
+            )
+        if not path.parent.is_dir():
+            raise FileNotFoundError(
+                f"render() writes {path.name}, but there is no folder {str(path.parent)!r}; make "
+                "it first, as by Path.mkdir(parents=True)."
             )
         if suffix in self.drawn:
             try:
