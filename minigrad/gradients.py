@@ -186,7 +186,7 @@ def own(array: Any) -> bool:
         return False  # stretched, or a small part
     watch: Any = capture.active
     if watch is not None and watch.host:
-        return bool(watch.ref(base).kind == "v")
+        return bool(watch.owns(base))
     return getrefcount(base) <= 3  # the view's reference, the name here, and the argument
 
 

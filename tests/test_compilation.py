@@ -658,6 +658,61 @@ def test_memory_seen_past_the_protocols_ends_capturing():
     np.testing.assert_array_equal(step(mg.zeros(3)).numpy(), [1, 1])
 
 
+OF_IMAGES = {
+    "batch norm": lambda: nn.BatchNorm2d(4),
+    "batch norm without gamma": lambda: nn.BatchNorm2d(4, affine=False),
+    "batch norm of volumes": lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.BatchNorm3d(2)),
+    "batch norm of sequences": lambda: nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(4)),
+    "instance norm": lambda: nn.InstanceNorm2d(4),
+    "layer norm": lambda: nn.LayerNorm([4, 20, 20]),
+    "group norm": lambda: nn.GroupNorm(2, 4),
+    "max pool": lambda: nn.MaxPool2d(2),
+    "max pool, a border": lambda: nn.MaxPool2d(3, 2, 1),
+    "max pool, apart": lambda: nn.MaxPool2d(2, 2, 0, 2),
+    "max pool, over the end": lambda: nn.MaxPool2d(3, 2, ceil_mode=True),
+    "average pool": lambda: nn.AvgPool2d(2),
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+}
+
+
+@pytest.mark.parametrize("numba", [False, True])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_layers_of_images_are_captured(name, channels_last, numba):
+    """Large enough for compiled kernels; a convolution before them leaves channels last."""
+    if numba:
+        pytest.importorskip("numba")
+    mg.manual_seed(0)
+    first = nn.Conv2d(4, 4, 1) if channels_last else nn.Identity()
+    model = nn.Sequential(first, OF_IMAGES[name]())
+    twin = copy.deepcopy(model)
+
+    def trained(model):
+        def step(x):
+            model.zero_grad()
+            y = model(x)
+            (y * y).sum().backward()
+            return y.detach(), *[p.grad.clone() for p in (x, *model.parameters())]
+
+        return step
+
+    before = mg.backends.numpy.numba
+    mg.backends.numpy.use_numba(numba)
+    try:
+        plain, step = trained(twin), mg.compile(trained(model))
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            x = mg.tensor(rng.standard_normal((8, 4, 20, 20)).astype("f"), requires_grad=True)
+            y = x.detach().clone().requires_grad_()
+            for found, expected in zip(step(x), plain(y), strict=True):
+                np.testing.assert_array_equal(found.numpy(), expected.numpy())
+        assert step.captures == 1
+    finally:
+        mg.backends.numpy.use_numba(before)
+
+
 def test_results_nobody_uses_are_left_out():
     @mg.compile
     def step(x):

@@ -236,6 +236,11 @@ class Program(Watch):
         found = self._places.get(_place(plain(array)))
         return (self._constant(plain(array)) if found is None else found).ref
 
+    def owns(self, array: Array) -> bool:
+        """Whether a call gave this very array."""
+        found = self._places.get(_place(plain(array)))
+        return found is not None and found.ref.kind == "v"
+
     def noted(self, x: Any) -> Any:
         """An argument as it is noted: arrays as Refs."""
         if isinstance(x, np.ndarray):

@@ -21,6 +21,8 @@ from minigrad.backends.cpu.activation import FEW
 from minigrad.backends.cpu.layout import WORTH_SHARING, select
 from minigrad.backends.cpu.linear import Linear
 from minigrad.backends.cpu.memory import keep_freed_memory
+from minigrad.backends.cpu.normalization import in_planes
+from minigrad.backends.cpu.pooling import simple
 from minigrad.backends.cpu.threads import BLAS_THREADS, no_spin, pool
 from minigrad.backends.reference import Reference
 
@@ -150,8 +152,13 @@ class NumpyBackend(
             return scores.size < 4096 and self.compiles(scores)
         if name in _ACTIVATIONS and args[0].size < FEW:
             return True
-        if name in _ONE_LOOP:
-            return self.compiles(args[0]) and args[0].size < WORTH_SHARING
+        if name in _ONE_LOOP and self.compiles(args[0]) and args[0].size < WORTH_SHARING:
+            if name.startswith("max_pool2d"):
+                padding = args[4 if name.endswith("backward") else 3]
+                return simple(args[0], padding)
+            if name.startswith("batch_norm"):
+                return not in_planes(args[1 if name.endswith("backward") else 0])
+            return True
         return False
 
     def where(self, mask: Array, a: Any, b: Any) -> Array:

@@ -24,6 +24,11 @@ from minigrad.shapes import prod
 _WIDE = 512
 
 
+def in_planes(x: Array) -> bool:
+    """Whether x (N, C, ...) is seen as planes: it lies so in memory, and images are not tiny."""
+    return bool(x.ndim > 2 and prod(x.shape[2:]) >= 32 and x.flags.c_contiguous)
+
+
 class Channels:
     """x (N, C, ...) as ``array``, whose first axis can be cut into blocks: one row a pixel,
     (pixels, C), or, where x lies so in memory and images are not tiny, planes (N, C, L).
@@ -32,7 +37,7 @@ class Channels:
     def __init__(self, x: Array) -> None:
         self.shape, self.channels = x.shape, x.shape[1]
         self.count = x.size // max(self.channels, 1)  #: values a channel
-        self.planes = x.ndim > 2 and prod(x.shape[2:]) >= 32 and x.flags.c_contiguous
+        self.planes = in_planes(x)
         self.array = self.seen(x)
 
     def seen(self, x: Array) -> Array:
