@@ -713,6 +713,30 @@ def test_layers_of_images_are_captured(name, channels_last, numba):
         mg.backends.numpy.use_numba(before)
 
 
+def test_kernels_that_share_their_work_are_not_opened():
+    pytest.importorskip("numba")
+    mg.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 16, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2))
+    twin = copy.deepcopy(model)
+
+    def trained(model):
+        def step(x):
+            model.zero_grad()
+            y = model(x)
+            (y * y).mean().backward()
+            return y.detach(), *[p.grad.clone() for p in model.parameters()]
+
+        return step
+
+    plain, step = trained(twin), mg.compile(trained(model))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x = mg.tensor(rng.standard_normal((64, 2, 28, 28)).astype("f"))  # 800,000 numbers inside
+        for found, expected in zip(step(x), plain(x), strict=True):
+            np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    assert step.captures == 1
+
+
 def test_results_nobody_uses_are_left_out():
     @mg.compile
     def step(x):

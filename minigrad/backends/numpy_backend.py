@@ -25,6 +25,7 @@ from minigrad.backends.cpu.normalization import in_planes
 from minigrad.backends.cpu.pooling import simple
 from minigrad.backends.cpu.threads import BLAS_THREADS, no_spin, pool
 from minigrad.backends.reference import Reference
+from minigrad.shapes import prod
 
 # erf(x) = x P(x^2) on |x| < 1 and 1 - exp(-x^2) Q((x - 2) / (x + 2)) on 1 <= x <= 6: Chebyshev
 # fits at 40 digits, as polynomials, highest power first; largest error against math.erf 1.2e-16.
@@ -153,9 +154,10 @@ class NumpyBackend(
         if name in _ACTIVATIONS and args[0].size < FEW:
             return True
         if name in _ONE_LOOP and self.compiles(args[0]) and args[0].size < WORTH_SHARING:
-            if name.startswith("max_pool2d"):
-                padding = args[4 if name.endswith("backward") else 3]
-                return simple(args[0], padding)
+            if name == "max_pool2d":
+                return simple(args[0], args[3])
+            if name == "max_pool2d_backward":  # dx is larger than dy
+                return simple(args[0], args[4]) and prod(args[6]) < WORTH_SHARING
             if name.startswith("batch_norm"):
                 return not in_planes(args[1 if name.endswith("backward") else 0])
             return True

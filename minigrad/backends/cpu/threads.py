@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backends import capture
+
 
 class Worker(threading.Thread):
     """A thread that waits for one job after another.
@@ -122,8 +124,8 @@ class Pool:
         """
         blocks = -(-n // block)
         parts = min(parts, self.count, blocks)
-        if parts < 2 or not self.busy.acquire(blocking=False):
-            job(0, n)
+        if parts < 2 or capture.active is not None or not self.busy.acquire(blocking=False):
+            job(0, n)  # calls of other threads are not captured
             return
         try:
             while len(self.workers) < parts - 1:
