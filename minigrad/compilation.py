@@ -14,6 +14,8 @@ from functools import update_wrapper
 from typing import Any
 from warnings import warn
 
+import numpy as np
+
 from minigrad.backends import backend_of, capture, numpy, quiet
 from minigrad.backends.capture import Program
 from minigrad.backends.source import source
@@ -72,6 +74,8 @@ def compile(model: Callable[..., Any] | None = None, *, check: bool = True, limi
     """
     if model is None:
         return lambda function: compile(function, check=check, limit=limit)
+    if not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"compile needs a limit of at least 1, got {limit!r}.")
     if not callable(model):
         raise TypeError(f"compile takes a function or a module, got {type(model).__name__}.")
     return Compiled(model, check, limit)
@@ -122,6 +126,11 @@ class Compiled:
                 if refused is not None:
                     self._give_up(refused)
                 return returned
+        if _has_array(given):
+            self._give_up(
+                "an argument is an array of NumPy, whose values may change unseen; pass a tensor"
+            )
+            return self.function(*args, **kwargs)
         replay = self._new(key, tensors)
         returned, refused = replay.first(args, kwargs, tensors)
         self._tries += 1
@@ -187,6 +196,13 @@ def _key(x: Any, tensors: list[Tensor]) -> Any:
     if isinstance(x, PLAIN):
         return type(x), x
     return _Same(x)
+
+
+def _has_array(x: Any) -> bool:
+    """Whether there is an array of NumPy among a call's arguments."""
+    if type(x) in (tuple, list, dict):
+        return any(map(_has_array, x.values() if type(x) is dict else x))
+    return isinstance(x, np.ndarray)
 
 
 class _Same:

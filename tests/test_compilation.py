@@ -786,6 +786,22 @@ def test_a_change_through_detach_reaches_the_tensor():
     np.testing.assert_array_equal(count.numpy(), [4, 4])
 
 
+def test_an_array_of_numpy_as_an_argument_ends_capturing():
+    memory = np.ones(3, "f")
+    step = mg.compile(lambda batch: mg.tensor(batch["x"]) * 2)
+    with pytest.warns(UserWarning, match="array of NumPy.*pass a tensor"):
+        step({"x": memory})
+    for _ in range(3):
+        memory += 1
+        np.testing.assert_array_equal(step({"x": memory}).numpy(), memory * 2)
+
+
+@pytest.mark.parametrize("limit", [0, "a", 2.5])
+def test_the_limit_is_a_number(limit):
+    with pytest.raises(ValueError, match="limit of at least 1"):
+        mg.compile(lambda x: x, limit=limit)
+
+
 def test_it_takes_functions_only():
     with pytest.raises(TypeError, match="takes a function or a module, got int"):
         mg.compile(3)
