@@ -283,41 +283,99 @@ def test_norms_of_data_with_a_large_mean(shape, mean, kernels):
             np.testing.assert_allclose(y.numpy(), rows, atol=20 * rounding)
 
 
-@needs_numba
-@pytest.mark.parametrize("size", [(4, 4), (5, 9), (16, 7), (33, 6)])
-@pytest.mark.parametrize("padding", [0, 1, 2])
-@pytest.mark.parametrize("algorithm", ["winograd", "planes"])
-def test_algorithms_of_convolution_are_the_sum(size, padding, algorithm, kernels, monkeypatch):
-    from minigrad.backends.compiled import convolution
-
-    rng = np.random.default_rng(0)
-    n, channels, outputs = (3, 24, 40) if algorithm == "winograd" else (3, 5, 7)
-    x, w = rng.standard_normal((n, channels, *size)), rng.standard_normal((outputs, channels, 3, 3))
-    b = rng.standard_normal(outputs)
-    if min(size) + 2 * padding < 3:
-        return
-    monkeypatch.setattr(convolution, "suits", lambda geometry: getattr(convolution, algorithm))
+def _same_with_and_without_numba(kernels, x, w, b, **settings):
+    """conv2d and its gradients in both ways; float64 to rounding, float32 against float64."""
     found = []
     for on in (False, True):
         kernels(on)
         xs, ws, bs = (mg.tensor(a, requires_grad=True) for a in (x, w, b))
-        y = nn.functional.conv2d(xs, ws, bs, padding=padding)
+        y = nn.functional.conv2d(xs, ws, bs, **settings)
         y.backward(mg.tensor(np.random.default_rng(1).standard_normal(y.shape)))
         found.append([y.detach(), xs.grad, ws.grad, bs.grad])
     for plain, fast in zip(*found, strict=True):
         np.testing.assert_allclose(fast.numpy(), plain.numpy(), rtol=1e-11, atol=1e-9)
+    xs, ws, bs = (mg.tensor(a, dtype="float32", requires_grad=True) for a in (x, w, b))
+    y = nn.functional.conv2d(xs, ws, bs, **settings)
+    seed = np.random.default_rng(1).standard_normal(y.shape)
+    y.backward(mg.tensor(seed, dtype="float32"))
+    for exact, small in zip(found[0], [y.detach(), xs.grad, ws.grad, bs.grad], strict=True):
+        assert small.dtype == mg.float32
+        assert np.abs(small.numpy() - exact.numpy()).max() < 2e-5 * np.abs(exact.numpy()).max()
+
+
+@needs_numba
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (16, 7), (33, 6)])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_winograds_algorithm_is_the_sum(size, padding, kernels, monkeypatch):
+    from minigrad.backends.compiled import convolution
+
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((3, 24, *size)), rng.standard_normal((40, 24, 3, 3))
+    if min(size) + 2 * padding < 3:
+        return
+    monkeypatch.setattr(convolution, "by_winograd", lambda geometry: geometry.kernel == (3, 3))
+    _same_with_and_without_numba(kernels, x, w, rng.standard_normal(40), padding=padding)
+
+
+@needs_numba
+@pytest.mark.parametrize("size", [(7, 7), (8, 13), (33, 10)])
+@pytest.mark.parametrize("channels, outputs", [(1, 16), (3, 7), (5, 24), (16, 8), (17, 33)])
+@pytest.mark.parametrize(
+    "kernel, settings",
+    [
+        ((3, 3), {}),
+        ((3, 3), {"padding": 1}),
+        ((3, 3), {"padding": 2, "stride": 2}),
+        ((1, 1), {"stride": 2}),
+        ((2, 3), {"stride": (3, 1), "padding": (1, 0)}),
+        ((7, 5), {"stride": (2, 3), "padding": (3, 2)}),
+        ((3, 2), {"dilation": 2, "padding": 2}),
+        ((3, 3), {"dilation": (2, 3), "stride": 2, "padding": 3}),
+        ((2, 2), {"stride": 4}),
+    ],
+)
+def test_convolution_in_tiles_is_the_sum(size, channels, outputs, kernel, settings, kernels):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, channels, *size))
+    w, b = rng.standard_normal((outputs, channels, *kernel)), rng.standard_normal(outputs)
+    _same_with_and_without_numba(kernels, x, w, b, **settings)
+
+
+@needs_numba
+def test_convolution_in_tiles_keeps_infinity_and_nan_where_they_belong(kernels):
     kernels(True)
-    small = nn.functional.conv2d(
-        *(mg.tensor(a, dtype="float32") for a in (x, w, b)), padding=padding
-    )
-    exact = found[0][0].numpy()
-    assert np.abs(small.numpy() - exact).max() < 2e-5 * np.abs(exact).max()
+    x = np.zeros((1, 5, 6, 6), "f")
+    x[0, 3, 2, 2], x[0, 4, 5, 5] = np.inf, np.nan
+    y = nn.functional.conv2d(mg.tensor(x), mg.ones(7, 5, 3, 3)).numpy()
+    assert np.isinf(y[0, :, :3, :3]).all()
+    assert np.isnan(y[0, :, 3, 3]).all()
+    assert (y[0, :, 3, :3] == 0).all()
+
+
+@needs_numba
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_convolution_does_not_depend_on_the_number_of_threads(count, kernels):
+    kernels(True)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((count, 16, 40, 40)), rng.standard_normal((32, 16, 3, 3))
+    found, before = [], mg.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            mg.set_num_threads(threads)
+            xs, ws = (mg.tensor(a, dtype="float32", requires_grad=True) for a in (x, w))
+            y = nn.functional.conv2d(xs, ws, padding=1)
+            (y * y).sum().backward()
+            found.append([y.detach().numpy(), xs.grad.numpy(), ws.grad.numpy()])
+    finally:
+        mg.set_num_threads(before)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-6 * np.abs(one).max())
 
 
 @needs_numba
 def test_the_algorithm_of_a_convolution_suits_its_sizes():
-    from minigrad.backends.compiled import planes, winograd
-    from minigrad.backends.compiled.convolution import suits
+    from minigrad.backends.compiled.convolution import by_winograd, directly
 
     def geometry(count, size, channels, outputs, kernel=3, stride=1, dilation=1):
         x, w = (
@@ -327,14 +385,17 @@ def test_the_algorithm_of_a_convolution_suits_its_sizes():
         pad = ((1, 1), (1, 1))
         return _geometry(x, w, (stride, stride), pad, (dilation, dilation))
 
-    assert suits(geometry(32, 32, 64, 64)) is winograd
-    assert suits(geometry(32, 32, 16, 16)) is planes
-    assert suits(geometry(1, 28, 1, 32)) is planes
-    assert suits(geometry(32, 8, 16, 16)) is None  # loops of 78 numbers
-    assert suits(geometry(1, 14, 32, 64)) is None  # 16 tiles
+    assert by_winograd(geometry(32, 32, 64, 64))
+    assert not by_winograd(geometry(32, 32, 64, 32))  # transformations cost more than they save
+    assert not by_winograd(geometry(1, 14, 64, 64))  # 16 tiles
     for other in ({"kernel": 5}, {"stride": 2}, {"dilation": 2}):
-        assert suits(geometry(32, 32, 64, 64, **other)) is None
-        assert suits(geometry(32, 32, 16, 16, **other)) is None
+        assert not by_winograd(geometry(32, 32, 64, 64, **other))
+    assert directly(geometry(1, 28, 1, 32), 32, 4)
+    assert directly(geometry(32, 32, 3, 16, kernel=7, stride=2), 16, 4)
+    assert not directly(geometry(32, 32, 3, 16), 3, 4)  # 3 of 16 sums in a row
+    assert directly(geometry(32, 32, 3, 16), 4, 8)  # 4 of 8
+    assert not directly(geometry(32, 32, 16, 16, kernel=1), 16, 4)  # one product
+    assert directly(geometry(32, 32, 16, 16, kernel=1, stride=2), 16, 4)
 
 
 @pytest.mark.parametrize("padding", [(0, 0), (1, 2), (2, 1)])
