@@ -15,7 +15,13 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.backends.cpu import linear, threads
 from minigrad.backends.cpu.convolution import _geometry, _phases_gain
-from minigrad.backends.cpu.layout import channels_first, channels_last, in_blocks, select, shared
+from minigrad.backends.cpu.layout import (
+    channels_first,
+    channels_last,
+    in_blocks,
+    select,
+    share_kernel,
+)
 
 needs_numba = pytest.mark.skipif(not find_spec("numba"), reason="needs Numba, the extra fast")
 KERNELS = [False, pytest.param(True, marks=needs_numba)]
@@ -150,7 +156,15 @@ def test_blocks_and_ranges_keep_their_order(two_threads):
     x = np.zeros((3000, 1000))
     blocks = in_blocks(lambda block: block.start, x)
     assert blocks == sorted(blocks) and len(blocks) > 5
-    assert shared(lambda start, stop: (start, stop), x) == [(0, 1500), (1500, 3000)]
+    prepared, called = [], set()
+
+    def prepare(start, stop):
+        prepared.append((start, stop))
+        assert not called, "all are prepared first"
+        return lambda: called.add((start, stop))
+
+    share_kernel(prepare, x)
+    assert prepared == [(0, 1500), (1500, 3000)] and called == set(prepared)
     assert in_blocks(lambda block: block, np.zeros((0, 3))) == [slice(0, 0)]
 
 

@@ -5,6 +5,7 @@ The logistic function itself is NumPy's, whose exp computes eight numbers at onc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import activation as numpy
 from minigrad.backends.cpu.activation import FEW
-from minigrad.backends.cpu.layout import flat, shared
+from minigrad.backends.cpu.layout import flat, share_kernel
 
 
 @kernel
@@ -50,7 +51,7 @@ class Activation(numpy.Activation):
         y = np.empty_like(x)
         numbers, out = flat(x, y)
         numbers = plain(numbers)
-        shared(lambda i, j: rectify(numbers[i:j], out[i:j]), out)
+        share_kernel(lambda i, j: partial(rectify, numbers[i:j], out[i:j]), out)
         return y
 
     def relu_backward(self, grad: Array, y: Array) -> Array:
@@ -74,5 +75,5 @@ def _one_pass(kernel: Callable[[Array, Array, Array], None], grad: Array, y: Arr
     dx = np.empty_like(y)
     dy, value, out = flat(grad, y, dx)
     dy, value = plain(dy), plain(value)
-    shared(lambda i, j: kernel(dy[i:j], value[i:j], out[i:j]), out)
+    share_kernel(lambda i, j: partial(kernel, dy[i:j], value[i:j], out[i:j]), out)
     return dx

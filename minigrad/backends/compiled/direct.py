@@ -17,7 +17,8 @@ One thread reaches 87 to 98 GFLOP/s where OpenBLAS's product of 1024 x 1024 has 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.compiled.tiles import add_products, add_to, columns, put, rows_of
-from minigrad.backends.cpu.convolution import Geometry, share
+from minigrad.backends.cpu.convolution import Geometry, share_calls
 from minigrad.backends.reference.windows import Pair
 from minigrad.shapes import prod
 
@@ -294,9 +295,10 @@ class Sums:
         images, results = x.reshape(len(x), -1), y.reshape(len(y), -1)
         pieces = max(1, _PIECES // len(x))
 
-        def job(begin: int, end: int) -> None:
+        def prepare(begin: int, end: int) -> Callable[[], Any]:
             framed = np.zeros(0 if self.same else self.size, x.dtype)
-            windows_of_images(
+            return partial(
+                windows_of_images,
                 images,
                 self.row,
                 self.first,
@@ -315,7 +317,7 @@ class Sums:
                 pieces,
             )
 
-        share(job, len(x) * pieces, y.size * self.channels * kernel.shape[2])
+        share_calls(prepare, len(x) * pieces, y.size * self.channels * kernel.shape[2])
 
 
 @lru_cache(maxsize=128)
@@ -399,14 +401,15 @@ def dkernel(grad: Array, x: Array, geometry: Geometry) -> Array:
     phase, (together, size, places) = sums.phases[0], _together(geometry)
     outputs, run = -(-g.outputs // wide) * wide, -(-phase.run // len(ROWS)) * len(ROWS)
     images, slopes = x.reshape(len(x), -1), grad.reshape(len(x), prod(g.out), g.outputs)
-    totals: dict[int, Any] = {}
+    totals: list[Any] = []
 
-    def job(start: int, stop: int) -> None:
+    def prepare(start: int, stop: int) -> Callable[[], Any]:
         framed = np.zeros((together, size), x.dtype)
         room = np.zeros(RUN * wide, x.dtype)
         # float64: the order of images, and so the number of threads, makes no difference
-        totals[start] = total = np.zeros((len(phase.taps), run, outputs))
-        places_of_images(
+        totals.append(np.zeros((len(phase.taps), run, outputs)))
+        return partial(
+            places_of_images,
             images,
             sums.row,
             sums.first,
@@ -417,11 +420,11 @@ def dkernel(grad: Array, x: Array, geometry: Geometry) -> Array:
             phase.run,
             slopes,
             room,
-            total,
+            totals[-1],
             start,
             stop,
         )
 
-    share(job, len(x), grad.size * g.channels * prod(g.kernel), together)
-    total: Any = sum(totals[start] for start in sorted(totals))[:, : phase.run, : g.outputs]
+    share_calls(prepare, len(x), grad.size * g.channels * prod(g.kernel), together)
+    total: Any = sum(totals)[:, : phase.run, : g.outputs]
     return total.astype(x.dtype).reshape(*g.kernel, g.channels, g.outputs)

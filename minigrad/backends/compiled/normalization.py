@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from minigrad.backends import capture
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import normalization as numpy
-from minigrad.backends.cpu.layout import WORTH_SHARING, shared
+from minigrad.backends.cpu.layout import WORTH_SHARING, share_kernel
 from minigrad.backends.cpu.normalization import Channels
 
 #: Rows a block: summed in x's dtype within, in float64 over the blocks.
@@ -402,12 +403,15 @@ class Normalization(numpy.Normalization):
         x = channels.array
         moments = plane_moments if channels.planes else column_moments
 
-        def job(start: int, stop: int) -> Any:
-            found = np.empty((2, channels.channels))
-            moments(x[start:stop], found[0], found[1])
-            return (stop - start) * (channels.count // len(x)), found[0], found[1]
+        parts = []
 
-        return channels.combined(shared(job, x, 1 if channels.planes else _ROWS))
+        def prepare(start: int, stop: int) -> Callable[[], Any]:
+            mean, squares = np.empty((2, channels.channels))
+            parts.append(((stop - start) * (channels.count // len(x)), mean, squares))
+            return partial(moments, x[start:stop], mean, squares)
+
+        share_kernel(prepare, x, 1 if channels.planes else _ROWS)
+        return channels.combined(parts)
 
     def channel_scaled(
         self, channels: Channels, mean: Array, rest: Array, scale: Array, beta: Array
@@ -418,7 +422,7 @@ class Normalization(numpy.Normalization):
         x = channels.array
         scaled = plane_scaled if channels.planes else column_scaled
         given = plain(mean), plain(rest), plain(scale), plain(beta)
-        shared(lambda start, stop: scaled(x[start:stop], *given, y[start:stop]), x)
+        share_kernel(lambda i, j: partial(scaled, x[i:j], *given, y[i:j]), x)
         return y
 
     def channel_products(self, channels: Channels, grad: Array, mean: Array) -> tuple[Array, Array]:
@@ -427,12 +431,14 @@ class Normalization(numpy.Normalization):
         x = channels.array
         products, mean = plane_products if channels.planes else column_products, plain(mean)
 
-        def job(start: int, stop: int) -> Any:
-            found = np.empty((2, channels.channels))
-            products(grad[start:stop], x[start:stop], mean, found[0], found[1])
-            return found
+        sums: list[Any] = []
 
-        total = sum(shared(job, x, 1 if channels.planes else _ROWS)).astype(x.dtype)
+        def prepare(i: int, j: int) -> Callable[[], Any]:
+            sums.append(np.empty((2, channels.channels)))
+            return partial(products, grad[i:j], x[i:j], mean, *sums[-1])
+
+        share_kernel(prepare, x, 1 if channels.planes else _ROWS)
+        total = sum(sums).astype(x.dtype)
         return total[0], total[1]
 
     def channel_dx(
@@ -450,7 +456,7 @@ class Normalization(numpy.Normalization):
         x = channels.array
         apply = plane_dx if channels.planes else column_dx
         given = plain(mean), plain(scale), plain(slope), plain(offset)
-        shared(lambda i, j: apply(grad[i:j], x[i:j], *given, dx[i:j]), x)
+        share_kernel(lambda i, j: partial(apply, grad[i:j], x[i:j], *given, dx[i:j]), x)
         return dx
 
     def row_norm(
@@ -460,8 +466,9 @@ class Normalization(numpy.Normalization):
             return super().row_norm(rows, gamma, beta, eps)
         y, mean, inv_std = np.empty_like(rows), *np.empty((2, len(rows)), rows.dtype)
         gamma, beta, eps = plain(gamma), plain(beta), float(eps)
-        shared(
-            lambda i, j: row_norm(rows[i:j], gamma, beta, eps, y[i:j], mean[i:j], inv_std[i:j]),
+        numbers = gamma, beta, eps
+        share_kernel(
+            lambda i, j: partial(row_norm, rows[i:j], *numbers, y[i:j], mean[i:j], inv_std[i:j]),
             rows,
         )
         return y, mean, inv_std
@@ -473,14 +480,15 @@ class Normalization(numpy.Normalization):
             return super().row_norm_backward(grad, rows, gamma, mean, inv_std)
         dx, gamma, mean, inv_std = np.empty_like(rows), plain(gamma), plain(mean), plain(inv_std)
 
-        def job(i: int, j: int) -> Any:
-            sums = np.empty((2, rows.shape[1]))
-            row_norm_backward(
-                grad[i:j], rows[i:j], gamma, mean[i:j], inv_std[i:j], dx[i:j], sums[0], sums[1]
-            )
-            return sums
+        sums: list[Any] = []
 
-        total = sum(shared(job, rows, _ROWS)).astype(rows.dtype)
+        def prepare(i: int, j: int) -> Callable[[], Any]:
+            sums.append(np.empty((2, rows.shape[1])))
+            stats = gamma, mean[i:j], inv_std[i:j]
+            return partial(row_norm_backward, grad[i:j], rows[i:j], *stats, dx[i:j], *sums[-1])
+
+        share_kernel(prepare, rows, _ROWS)
+        total = sum(sums).astype(rows.dtype)
         return dx, total[0], total[1]
 
 

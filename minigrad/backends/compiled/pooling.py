@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from minigrad.backends import capture
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import kernel, plain
 from minigrad.backends.cpu import pooling as numpy
-from minigrad.backends.cpu.layout import channels_first, channels_last, shared
+from minigrad.backends.cpu.layout import channels_first, channels_last, share_kernel
 from minigrad.backends.reference.windows import Pads, Pair
 
 # Within a window the numbers of cells are of x's own dtype, so that the processor's vectors hold as
@@ -122,13 +123,12 @@ class Pooling(numpy.Pooling):
         y = capture.empty((len(x), *size, x.shape[1]), x.dtype)
         winner = capture.empty(y.shape, self._cell_type(kernel))
 
-        def job(i: int, j: int) -> None:
-            if kernel == stride == (2, 2) and dilation == (1, 1):
-                largest_of_four(pixels[i:j], y[i:j], winner[i:j])
-            else:
-                largest_of_windows(pixels[i:j], kernel, stride, dilation, y[i:j], winner[i:j])
-
-        shared(job, pixels)
+        four = kernel == stride == (2, 2) and dilation == (1, 1)
+        given = () if four else (kernel, stride, dilation)
+        largest = largest_of_four if four else largest_of_windows
+        share_kernel(
+            lambda i, j: partial(largest, pixels[i:j], *given, y[i:j], winner[i:j]), pixels
+        )
         return channels_first(y), channels_first(winner)
 
     def max_pool2d_backward(
@@ -152,11 +152,8 @@ class Pooling(numpy.Pooling):
         if not everywhere:
             dx.fill(0)
 
-        def job(i: int, j: int) -> None:
-            if numpy.apart(kernel, stride, dilation):
-                to_winners_apart(dy[i:j], won[i:j], kernel, stride, dx[i:j])
-            else:
-                to_winners(dy[i:j], won[i:j], kernel, stride, dilation, dx[i:j])
-
-        shared(job, dx)
+        apart = numpy.apart(kernel, stride, dilation)
+        given = (kernel, stride) if apart else (kernel, stride, dilation)
+        add = to_winners_apart if apart else to_winners
+        share_kernel(lambda i, j: partial(add, dy[i:j], won[i:j], *given, dx[i:j]), dx)
         return channels_first(dx)

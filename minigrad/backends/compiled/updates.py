@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from minigrad.backends.base import Array
 from minigrad.backends.compiled.numba_kernels import exact_kernel
-from minigrad.backends.cpu.layout import WORTH_SHARING, shared
+from minigrad.backends.cpu.layout import WORTH_SHARING, share_kernel
 from minigrad.backends.reference import updates as reference
 
 # The numbers come in one array of the parameter's dtype, so that nothing is computed in float64.
@@ -298,4 +298,4 @@ def _run(
     if param.size < WORTH_SHARING:
         update(*flat, *numbers)
     else:
-        shared(lambda i, j: update(*[a[i:j] for a in flat], *numbers), flat[0])
+        share_kernel(lambda i, j: partial(update, *[a[i:j] for a in flat], *numbers), flat[0])

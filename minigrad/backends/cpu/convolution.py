@@ -8,7 +8,7 @@ result where it belongs. Blocks are shared out among the threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -331,11 +331,19 @@ def share(
     job: Callable[[int, int], None], images: int, multiplications: int, block: int = 1
 ) -> None:
     """Call ``job`` for ranges of images, on several threads where there is enough to do."""
+    share_calls(lambda start, stop: partial(job, start, stop), images, multiplications, block)
+
+
+def share_calls(
+    prepare: Callable[[int, int], Callable[[], Any]], n: int, multiplications: int, block: int = 1
+) -> None:
+    """Make the calls that ``prepare`` returns for ranges, on several threads where there is enough
+    to do."""
     parts = pool.parts(multiplications, _WORTH_SHARING)
     if multiplications < BLAS_THREADS or (parts == 1 and not pool.workers):
         # Threads of the BLAS are in nobody's way as long as there are none of ours: the product of
         # (1, 32, 14, 14) * (64, 32, 3, 3) takes 48 us instead of 90
-        job(0, images)
+        prepare(0, n)()
     else:
         with one_blas_thread:
-            pool.share(job, images, parts, block)
+            pool.share_calls(prepare, n, parts, block)

@@ -84,17 +84,15 @@ def in_blocks(job: Callable[[slice], Any], x: Array) -> list[Any]:
     return results
 
 
-def shared(job: Callable[[int, int], Any], x: Array, block: int = 1) -> list[Any]:
-    """What ``job(start, stop)`` returns for each thread's range of the first axis of ``x``."""
+def share_kernel(
+    prepare: Callable[[int, int], Callable[[], Any]], x: Array, block: int = 1
+) -> None:
+    """Make the call of a kernel that ``prepare(start, stop)`` returns for each thread's range of
+    the first axis of ``x``; ranges start at multiples of ``block``."""
     if x.size < WORTH_SHARING:
-        return [job(0, len(x))]
-    results: dict[int, Any] = {}
-
-    def part(start: int, stop: int) -> None:
-        results[start] = job(start, stop)
-
-    pool.share(part, len(x), pool.parts(x.size, WORTH_SHARING), block)
-    return [results[start] for start in sorted(results)]
+        prepare(0, len(x))()
+    else:
+        pool.share_calls(prepare, len(x), pool.parts(x.size, WORTH_SHARING), block)
 
 
 def select(mask: Array, a: Array, b: Array | float, out: Array | None = None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,13 +38,13 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Any:
         out = np.empty((n, m), np.result_type(a, b))
     y = out
 
-    def rows(start: int, stop: int) -> None:
-        np.matmul(a[start:stop], b, out=y[start:stop])
+    def rows(start: int, stop: int) -> Callable[[], Any]:
+        return partial(np.matmul, a[start:stop], b, y[start:stop])
 
-    def columns(start: int, stop: int) -> None:
-        np.matmul(a, b[:, start:stop], out=y[:, start:stop])
+    def columns(start: int, stop: int) -> Callable[[], Any]:
+        return partial(np.matmul, a, b[:, start:stop], y[:, start:stop])
 
-    pool.share(rows if n >= m else columns, max(n, m), pool.count)
+    pool.share_calls(rows if n >= m else columns, max(n, m), pool.count)
     return y
 
 
