@@ -203,7 +203,7 @@ def column_inference(
 def plane_moments(x: Array, mean: Array, squares: Array) -> None:
     """``column_moments`` of images (N, C, L): of each channel, the planes put together."""
     images, channels, length = x.shape
-    nothing = x[0, 0, 0] * 0
+    nothing = x.dtype.type(0)
     for c in range(channels):
         mean[c] = 0.0
         squares[c] = 0.0
@@ -212,7 +212,7 @@ def plane_moments(x: Array, mean: Array, squares: Array) -> None:
             total = nothing
             for j in range(length):
                 total += plane[j]
-            middle = total / length
+            middle = x.dtype.type(total / length)
             total = nothing
             square = nothing
             for j in range(length):
@@ -242,7 +242,7 @@ def plane_scaled(x: Array, mean: Array, rest: Array, scale: Array, beta: Array, 
 def plane_products(grad: Array, x: Array, mean: Array, total: Array, product: Array) -> None:
     """``column_products`` of images (N, C, L)."""
     images, channels, length = x.shape
-    nothing = x[0, 0, 0] * 0
+    nothing = x.dtype.type(0)
     for c in range(channels):
         m = mean[c]
         total[c] = 0.0
@@ -281,24 +281,24 @@ def row_norm(
 ) -> None:
     """Each row of x (rows, n) by its own mean and deviation, times gamma (n,), plus beta."""
     rows, n = x.shape
-    nothing = gamma[0] * 0
+    nothing, one, count = x.dtype.type(0), x.dtype.type(1), x.dtype.type(n)
+    tiny = x.dtype.type(eps)
     for i in range(rows):
         a, out = x[i], y[i]
         total = nothing
         for j in range(n):
             total += a[j]
-        middle = total / n
+        middle = total / count
         total = nothing
         square = nothing
         for j in range(n):
             d = a[j] - middle
             total += d
             square += d * d
-        rest = total / n
-        k = 1 / math.sqrt(square / n - rest * rest + eps)
+        rest = total / count
+        k = one / math.sqrt(square / count - rest * rest + tiny)
         mean[i] = middle + rest
         inv_std[i] = k
-        k = inv_std[i]
         for j in range(n):
             out[j] = ((a[j] - middle) - rest) * k * gamma[j] + beta[j]
 
@@ -316,8 +316,8 @@ def row_norm_backward(
 ) -> None:
     """dx of ``row_norm``; dgamma and dbeta (n,) are sums over the rows (float64)."""
     rows, n = x.shape
-    nothing = gamma[0] * 0
-    products, sums = np.zeros(n, x.dtype), np.zeros(n, x.dtype)
+    nothing, count = x.dtype.type(0), x.dtype.type(n)
+    products, sums, slopes = np.zeros(n, x.dtype), np.zeros(n, x.dtype), np.empty(n, x.dtype)
     dgamma[:] = 0.0
     dbeta[:] = 0.0
     for i in range(rows):
@@ -326,15 +326,15 @@ def row_norm_backward(
         product = nothing
         for j in range(n):
             x_hat = (a[j] - m) * k
-            g = dy[j] * gamma[j]
             products[j] += dy[j] * x_hat
             sums[j] += dy[j]
-            total += g
-            product += g * x_hat
-        total /= n
-        product /= n
+            slopes[j] = dy[j] * gamma[j]  # rounded once: times 1 / deviation, a rest would show
+            total += slopes[j]
+            product += slopes[j] * x_hat
+        total /= count
+        product /= count
         for j in range(n):
-            out[j] = k * (dy[j] * gamma[j] - total - (a[j] - m) * k * product)
+            out[j] = k * (slopes[j] - total - (a[j] - m) * k * product)
         if i % _ROWS == _ROWS - 1 or i == rows - 1:
             for j in range(n):
                 dgamma[j] += products[j]
