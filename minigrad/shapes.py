@@ -44,6 +44,8 @@ def new_shape(args: Sequence[Any]) -> Shape:
 
 def as_pair(value: int | Sequence[int], what: str = "value") -> tuple[int, int]:
     """``3`` means ``(3, 3)``: the two spatial axes of an image."""
+    if type(value) is int:
+        return value, value
     rows, columns = as_sizes(value, 2, what)
     return rows, columns
 
@@ -52,7 +54,7 @@ def as_sizes(value: int | Sequence[int], count: int, what: str = "value") -> Sha
     """One int for each of ``count`` axes: ``3`` and ``(3,)`` mean 3 for all of them."""
     if type(value) is int:
         return (value,) * count
-    if type(value) is tuple and len(value) == count and all(type(n) is int for n in value):
+    if type(value) is tuple and len(value) == count and set(map(type, value)) == {int}:
         return value
     given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     if len(given) not in (1, count):

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, NamedTuple
 from weakref import ref
 
 from minigrad import devices, engine
 from minigrad.backends import backend_of, backends, capture, device_of, for_device, quiet
+from minigrad.backends.numpy_backend import error_state, silent
 from minigrad.dtypes import Dtype, as_dtype, category, get_default_dtype, promote
 from minigrad.engine import clock, recording, scope, set_recording
 from minigrad.errors import DtypeError, GraphError, ShapeError
@@ -29,6 +31,11 @@ from minigrad.ops.op import check_devices
 from minigrad.shapes import Shape
 
 Array = Any
+
+
+def _of_array(name: str, doc: str) -> Any:
+    """A property that is the array's."""
+    return property(attrgetter(f"array.{name}"), doc=doc)
 
 
 class Tensor(Methods):
@@ -67,20 +74,11 @@ class Tensor(Methods):
 
     # ---- what it is ---------------------------------------------------------------------------
 
-    @property
-    def shape(self) -> Shape:
-        """The length of each axis."""
-        return tuple(self.array.shape)
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return int(self.array.ndim)
-
-    @property
-    def dtype(self) -> Dtype:
-        """The type of the elements, such as ``minigrad.float32``."""
-        return self.array.dtype  # type: ignore[no-any-return]
+    # Read several times in every call of a function: without Python's own frame, 0.1 us instead of
+    # 0.3, and 0.5 where its code has left the caches.
+    shape: Shape = _of_array("shape", "The length of each axis.")
+    ndim: int = _of_array("ndim", "The number of axes.")
+    dtype: Dtype = _of_array("dtype", "The type of the elements, such as ``minigrad.float32``.")
 
     @property
     def device(self) -> devices.device:
@@ -715,8 +713,11 @@ def grow(
 
 def quietly(op: Op, xp: Any, *arrays: Any) -> Array:
     """``op.forward`` without NumPy's floating-point warnings: in PyTorch 1 / 0 is just inf."""
-    with quiet():
+    token = error_state.set(silent)  # ``quiet``, written out
+    try:
         return op.forward(xp, *arrays)
+    finally:
+        error_state.reset(token)
 
 
 def promoted(a: Any, b: Any) -> tuple[Any, Any]:

@@ -42,6 +42,10 @@ class ReLU(_Activation):
     def __init__(self, inplace: bool = False) -> None:
         super().__init__(inplace=inplace)
 
+    def forward(self, input: Tensor) -> Tensor:
+        """The larger of 0 and each element."""
+        return F.relu(input, self.inplace)
+
 
 class Hardtanh(_Activation):
     """x held between ``min_val`` and ``max_val``."""

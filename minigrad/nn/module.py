@@ -172,14 +172,17 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         state = self.__dict__
-        for register in ("_parameters", "_buffers", "_modules"):
-            if name in state.get(register, ()):
-                return state[register][name]
-        if "_parameters" not in state:
+        if (parameters := state.get("_parameters")) is None:
             raise AttributeError(
                 f"{type(self).__name__} has no {name!r} yet: call super().__init__() in "
                 f"{type(self).__name__}.__init__ first."
             )
+        if name in parameters:
+            return parameters[name]
+        if name in (buffers := state["_buffers"]):
+            return buffers[name]
+        if name in (modules := state["_modules"]):
+            return modules[name]
         raise AttributeError(
             f"{type(self).__name__} has no attribute {name!r}" + _suggestion(name, self.__dir__())
         )

@@ -43,19 +43,24 @@ _PIECES = 4
 @kernel
 def pack(weight: Array, turned: bool, table: Array, numbers: Array, wide: int, y: Array) -> None:
     """Kernels (outputs, inputs, kh * kw), or turned (inputs, outputs, kh * kw), as tiles read them:
-    for each phase (blocks of ``wide`` outputs, its weights, inputs, ``wide``). y is zeros."""
-    outputs, inputs = weight.shape[:2]
+    for each phase (blocks of ``wide`` outputs, its weights, inputs, ``wide``)."""
+    outputs, inputs, size = weight.shape
+    step, stride, flat = inputs * size, size, weight.reshape(-1)
     if turned:
-        outputs, inputs = inputs, outputs
+        outputs, inputs, step, stride = inputs, outputs, stride, step
     for phase in range(len(table)):
-        start, places = table[phase, 5], numbers[table[phase, 6] : table[phase, 7]]
-        row = inputs * wide
-        for n in range(outputs):
-            target = y[start + n // wide * places.size * row + n % wide :]
-            for c in range(inputs):
-                source = weight[c, n] if turned else weight[n, c]
-                for i in range(places.size):
-                    target[i * row + c * wide] = source[places[i]]
+        i = table[phase, 5]
+        for first in range(0, outputs, wide):
+            count = min(wide, outputs - first)
+            for number in numbers[table[phase, 6] : table[phase, 7]]:
+                for c in range(inputs):
+                    source = flat[first * step + c * stride + number :]
+                    row = y[i : i + wide]
+                    for n in range(count):
+                        row[n] = source[n * step]
+                    for n in range(count, wide):
+                        row[n] = 0
+                    i += wide
 
 
 @kernel
@@ -286,7 +291,7 @@ class Sums:
     def __call__(self, x: Array, weight: Array, turned: bool, bias: Array | None, y: Array) -> None:
         """Images (N, H, W, C) and a kernel (O, C, kh, kw) into y (N, oh, ow, O)."""
         wide = columns(x.dtype)
-        table, packed = self.table[wide], np.zeros(self.weights, x.dtype)
+        table, packed = self.table[wide], np.empty(self.weights, x.dtype)
         kernel = plain(weight).reshape(*weight.shape[:2], -1)
         pack(kernel, turned, table, self.numbers, wide, packed)
         start = np.zeros(self.outputs + wide, x.dtype)

@@ -18,7 +18,8 @@ from minigrad.tensor import Tensor, apply
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). Source: Nair and Hinton (2010), ICML."""
-    _check_dtype("relu", input, "fiu")
+    if input.dtype.kind not in "fiu":
+        _check_dtype("relu", input, "fiu")
     return input.relu_() if inplace else apply(ops.ReLU(), input)
 
 

@@ -222,7 +222,7 @@ def conv_padding(
     border = as_sizes(padding, len(kernel), "padding")
     if min(border) < 0:
         raise ShapeError(f"padding must not be negative, got {padding}; use F.pad to crop.")
-    return tuple((p, p) for p in border)
+    return tuple(zip(border, border, strict=True))
 
 
 def _settings(

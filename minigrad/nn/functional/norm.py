@@ -456,11 +456,12 @@ def _check_shapes(name: str, input: Tensor, shape: Shape, **vectors: Tensor | No
 
 def _check_vectors(name: str, input: Tensor, shape: Shape, **vectors: Tensor | None) -> None:
     """Shapes, devices, and dtypes: the input's, or float32 beside a float16 input."""
-    _check_shapes(name, input, shape, **vectors)
     kind, dtype = input.array.__class__, input.array.dtype
     for what, t in vectors.items():
         if t is None:
             continue
+        if t.array.shape != shape:
+            _check_shapes(name, input, shape, **vectors)  # of all before the dtype of one
         if t.array.__class__ is not kind:
             check_devices(name, [input.array, t.array])
         if t.array.dtype is not dtype:
