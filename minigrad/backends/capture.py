@@ -237,9 +237,13 @@ class Program(Watch):
         return (self._constant(plain(array)) if found is None else found).ref
 
     def owns(self, array: Array) -> bool:
-        """Whether a call gave this very array."""
-        found = self._places.get(_place(plain(array)))
-        return found is not None and found.ref.kind == "v"
+        """Whether a call gave this very array, or one view of all of it and nothing else."""
+        array = plain(array)
+        found = self._places.get(_place(array))
+        if found is not None:
+            return found.ref.kind == "v"
+        views = [a for a in self._places.values() if a.base is array]
+        return len(views) == 1 and views[0].ref.kind == "v" and views[0].size == array.size
 
     def noted(self, x: Any) -> Any:
         """An argument as it is noted: arrays as Refs."""
