@@ -264,7 +264,7 @@ class Sums:
         outputs: int,
         phases: list[Phase],
     ) -> None:
-        self.phases, self.channels, self.outputs = phases, channels, outputs
+        self.channels, self.outputs = channels, outputs
         self.row, self.pitch = image[1] * channels, framed[1] * channels
         self.first = border[0] * self.pitch + border[1] * channels
         self.size = framed[0] * self.pitch
@@ -273,14 +273,15 @@ class Sums:
         self.outs = np.concatenate([s.outs[s.filled] for s in phases])
         self.taps = np.array([tap for s in phases for tap in s.taps], np.int64)
         self.numbers = np.concatenate([s.numbers for s in phases])
+        self.run = phases[0].run
         #: of the phases, as kernels read it, by the outputs in a row of tiles
-        self.table = {wide: self._table(wide) for wide in (8, 16)}
+        self.table = {wide: self._table(phases, wide) for wide in (8, 16)}
 
-    def _table(self, wide: int) -> Array:
+    def _table(self, phases: list[Phase], wide: int) -> Array:
         """For each phase its first place, its tiles, its first tap, its taps, the run of each,
         where its weights begin, and from where to where their numbers are."""
         rows, p, t, w, n = [], 0, 0, 0, 0
-        for s in self.phases:
+        for s in phases:
             count = len(s.numbers)
             rows.append((p, s.tiles, t, len(s.taps), s.run, w, n, n + count))
             p, t, n = p + len(s.filled), t + len(s.taps), n + count
@@ -394,17 +395,17 @@ def dimage(grad: Array, weight: Array, dx: Array, geometry: Geometry) -> None:
 @lru_cache(maxsize=128)
 def _together(geometry: Geometry) -> tuple[int, int, Array]:
     """How many images one sum over places has, the numbers of each, framed, and the places."""
-    s = forward(geometry)
-    images = max(1, min(RUN // max(1, s.phases[0].places.size), geometry.count))
-    size = s.size + len(ROWS)  # a tile reads whole rows, and so a few numbers more
-    return images, size, np.add.outer(np.arange(images) * size, s.phases[0].places).reshape(-1)
+    sums, pixels = forward(geometry), prod(geometry.out)
+    images = max(1, min(RUN // max(1, pixels), geometry.count))
+    size = sums.size + len(ROWS)  # a tile reads whole rows, and so a few numbers more
+    return images, size, np.add.outer(np.arange(images) * size, sums.places[:pixels]).reshape(-1)
 
 
 def dkernel(grad: Array, x: Array, geometry: Geometry) -> Array:
     """The gradient of the kernel, (kh, kw, C, O), of dy (N, oh, ow, O) and images (N, H, W, C)."""
     g, sums, wide = geometry, forward(geometry), columns(x.dtype)
-    phase, (together, size, places) = sums.phases[0], _together(geometry)
-    outputs, run = -(-g.outputs // wide) * wide, -(-phase.run // len(ROWS)) * len(ROWS)
+    together, size, places = _together(geometry)
+    outputs, run = -(-g.outputs // wide) * wide, -(-sums.run // len(ROWS)) * len(ROWS)
     images, slopes = x.reshape(len(x), -1), grad.reshape(len(x), prod(g.out), g.outputs)
     totals: list[Any] = []
 
@@ -412,7 +413,7 @@ def dkernel(grad: Array, x: Array, geometry: Geometry) -> Array:
         framed = np.zeros((together, size), x.dtype)
         room = np.zeros(RUN * wide, x.dtype)
         # float64: the order of images, and so the number of threads, makes no difference
-        totals.append(np.zeros((len(phase.taps), run, outputs)))
+        totals.append(np.zeros((len(sums.taps), run, outputs)))
         return partial(
             places_of_images,
             images,
@@ -422,7 +423,7 @@ def dkernel(grad: Array, x: Array, geometry: Geometry) -> Array:
             framed,
             places,
             sums.taps,
-            phase.run,
+            sums.run,
             slopes,
             room,
             totals[-1],
@@ -431,5 +432,5 @@ def dkernel(grad: Array, x: Array, geometry: Geometry) -> Array:
         )
 
     share_calls(prepare, len(x), grad.size * g.channels * prod(g.kernel), together)
-    total: Any = sum(totals)[:, : phase.run, : g.outputs]
+    total: Any = sum(totals)[:, : sums.run, : g.outputs]
     return total.astype(x.dtype).reshape(*g.kernel, g.channels, g.outputs)
