@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from importlib.util import find_spec
 
 import numpy as np
@@ -364,6 +366,22 @@ def test_convolution_in_tiles_keeps_infinity_and_nan_where_they_belong(kernels):
     assert np.isinf(y[0, :, :3, :3]).all()
     assert np.isnan(y[0, :, 3, 3]).all()
     assert (y[0, :, 3, :3] == 0).all()
+
+
+@needs_numba
+def test_tables_of_large_images_are_not_kept_for_good(kernels):
+    from minigrad.backends.compiled import direct
+
+    kernels(True)
+    w = mg.randn(16, 1, 3, 3)
+    nn.functional.conv2d(mg.randn(1, 1, 256, 256), w)
+    geometry = _geometry(np.empty((1, 1, 256, 256)), w.array, (1, 1), ((0, 0), (0, 0)), (1, 1))
+    table = weakref.ref(direct.forward(geometry))
+    assert direct.forward(geometry) is table()
+    for more in range(8):
+        nn.functional.conv2d(mg.randn(1, 1, 257 + more, 256), w)
+    gc.collect()
+    assert table() is None
 
 
 @needs_numba

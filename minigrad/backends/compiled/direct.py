@@ -38,6 +38,8 @@ ONE = (0,)
 RUN = 256
 #: Pieces of work that one image makes, so that there is something to share.
 _PIECES = 4
+#: Pixels from which an image is large: its tables are 1 MiB and more.
+_LARGE = 1 << 16
 
 
 @kernel
@@ -326,7 +328,13 @@ class Sums:
         share_calls(prepare, len(x) * pieces, y.size * self.channels * kernel.shape[2])
 
 
-@lru_cache(maxsize=128)
+def kept(make: Callable[[Geometry], Any]) -> Callable[[Geometry], Any]:
+    """``make``, whose tables are kept: of many geometries, or of few large ones."""
+    small, large = lru_cache(maxsize=128)(make), lru_cache(maxsize=8)(make)
+    return lambda g: large(g) if prod(g.padded) >= _LARGE else small(g)
+
+
+@kept
 def forward(g: Geometry) -> Sums:
     """The convolution itself: one sum."""
     (kh, kw), (dh, dw), wide = g.kernel, g.dilation, g.padded[1]
@@ -339,7 +347,7 @@ def forward(g: Geometry) -> Sums:
     return Sums(g.image, (g.top, g.left), g.padded, g.channels, g.outputs, [phase])
 
 
-@lru_cache(maxsize=128)
+@kept
 def backward(g: Geometry) -> Sums:
     """The gradient of the image: a phase for the pixels in every s-th row and column from (a, b)
     on. They meet only every s-th weight, and neighbours among them neighbouring dy."""
@@ -392,7 +400,7 @@ def dimage(grad: Array, weight: Array, dx: Array, geometry: Geometry) -> None:
     backward(geometry)(grad, weight, True, None, dx)
 
 
-@lru_cache(maxsize=128)
+@kept
 def _together(geometry: Geometry) -> tuple[int, int, Array]:
     """How many images one sum over places has, the numbers of each, framed, and the places."""
     sums, pixels = forward(geometry), prod(geometry.out)
