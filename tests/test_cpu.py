@@ -24,6 +24,7 @@ from minigrad.backends.cpu.layout import (
     select,
     share_kernel,
 )
+from minigrad.errors import ShapeError
 
 needs_numba = pytest.mark.skipif(not find_spec("numba"), reason="needs Numba, the extra fast")
 KERNELS = [False, pytest.param(True, marks=needs_numba)]
@@ -366,6 +367,16 @@ def test_convolution_in_tiles_keeps_infinity_and_nan_where_they_belong(kernels):
     assert np.isinf(y[0, :, :3, :3]).all()
     assert np.isnan(y[0, :, 3, 3]).all()
     assert (y[0, :, 3, :3] == 0).all()
+
+
+@pytest.mark.parametrize("numba", KERNELS)
+@pytest.mark.parametrize("size", [(9, 3), (3, 9), (10, 3), (12, 12)])
+@pytest.mark.parametrize("outputs, stride", [(4, 1), (16, 1), (16, 2)])
+def test_a_kernel_larger_than_the_image_is_refused(numba, size, outputs, stride, kernels):
+    kernels(numba)
+    x, w = mg.randn(2, 3, 8, 8), mg.randn(outputs, 3, *size)
+    with pytest.raises(ShapeError, match="smaller than the kernel's reach"):
+        nn.functional.conv2d(x, w, stride=stride)
 
 
 @needs_numba

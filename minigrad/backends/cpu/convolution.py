@@ -59,6 +59,8 @@ class Geometry:
             conv_size(self.padded[0], kernel[0], stride[0], 0, dilation[0]),
             conv_size(self.padded[1], kernel[1], stride[1], 0, dilation[1]),
         )
+        if min(self.out) < 1:  # the op's own check tells the user what to do
+            raise ValueError(f"a kernel {kernel} reaches beyond an image {self.padded}.")
         fitting = [t for t in (1, 2, 4) if t == 1 or (dilation[1] == 1 and not self.out[1] % t)]
         self.together = 1 if self.direct else min(fitting, key=self._cost)
         self.row = (kernel[0], self._reach(self.together), channels)  #: one row of the matrix
