@@ -74,8 +74,8 @@ class Tensor(Methods):
 
     # ---- what it is ---------------------------------------------------------------------------
 
-    # Read several times in every call of a function: without Python's own frame, 0.1 us instead of
-    # 0.3, and 0.5 where its code has left the caches.
+    # Read several times in every call of a function: without a frame of Python's, 0.12 us instead
+    # of 0.17 in a loop of its own.
     shape: Shape = _of_array("shape", "The length of each axis.")
     ndim: int = _of_array("ndim", "The number of axes.")
     dtype: Dtype = _of_array("dtype", "The type of the elements, such as ``minigrad.float32``.")

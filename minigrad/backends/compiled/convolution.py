@@ -92,9 +92,9 @@ def directly(g: Geometry, outputs: int, itemsize: int) -> bool:
     """Whether sums in registers are faster than windows and a product of the BLAS, whose tiles
     waste nothing where there are few ``outputs``.
 
-    Forward and both gradients, ms on two threads (by windows): (32, 16, 32, 32) * (16, 16, 3, 3)
-    1.1, 1.0, 1.3 (2.7, 2.7, 2.9); with 32 outputs and stride 2 0.8, 0.7, 0.9 (1.2, 2.3, 1.3);
-    (16, 3, 64, 64) * (32, 3, 7, 7) with stride 2 0.9, 5.3, 1.3 (2.1, 4.6, 1.9).
+    Forward and both gradients, ms on two threads (by windows): (32, 16, 32, 32) * (32, 16, 3, 3)
+    with stride 2 0.8, 0.7, 0.9 (1.2, 2.3, 1.3); (16, 3, 64, 64) * (32, 3, 7, 7) with stride 2 0.9,
+    5.3, 1.3 (2.1, 4.6, 1.9), where dx has 3 outputs.
     """
     row = columns(np.dtype(f"f{itemsize}"))
     pixels = g.kernel == (1, 1) and g.stride == (1, 1)
